@@ -1,0 +1,1 @@
+//! Performance runs and micro-benches.
