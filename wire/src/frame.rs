@@ -227,8 +227,8 @@ pub mod layout {
     };
 }
 
-/// Why bytes are no frame header. After any of these the stream's framing is lost: the connection is
-/// closed once the answer that says so is sent.
+/// Why bytes are no frame. After any of these but a wrong checksum of key or body the stream's framing
+/// is lost: the connection is closed once the answer that says so is sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum FrameError {
     /// Not this protocol.
