@@ -109,7 +109,9 @@ fn a_wrong_key_or_body_checksum_refuses_the_frame_and_keeps_the_framing() {
             assert!(boundary);
             assert!(events.iter().any(|e| matches!(e, Event::Refused(_, error) if *error == expected)));
             assert!(!events.contains(&Event::Body(b"value".to_vec())));
-            assert!(matches!(&events[events.len() - 3], Event::Header(header, None) if header.request_id == 8));
+            assert!(
+                matches!(&events[events.len() - 3], Event::Header(header, None) if header.request_id == 8)
+            );
         }
     }
 }
