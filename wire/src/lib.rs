@@ -5,6 +5,8 @@
 //! file, a clock, a runtime.
 
 pub mod checksum;
+pub mod decoder;
+pub mod encoder;
 pub mod frame;
 pub mod limits;
 pub mod part;

@@ -191,32 +191,59 @@ pub const PART_HEADER_VERSION: u8 = 1;
 /// ```
 /// `head_checksum` is CRC-32C over header and extensions with itself as zero.
 pub mod layout {
+    /// [`PartKind`](super::PartKind) (u8).
     pub const KIND: usize = 5;
+    /// Bit 0: pinned (u8).
     pub const FLAGS: usize = 6;
+    /// CRC-32C of header and extensions with these four bytes as zero (u32).
     pub const HEAD_CHECKSUM: usize = 8;
+    /// CRC-32C of the payload (u32).
     pub const PAYLOAD_CHECKSUM: usize = 12;
+    /// Length of the payload in bytes (u32).
     pub const PAYLOAD_LEN: usize = 16;
+    /// Length of all extensions in bytes (u32).
     pub const EXTENSIONS_LEN: usize = 20;
+    /// The shard's random id (16 bytes).
     pub const SHARD_ID: usize = 24;
+    /// Generation of the slab (u64).
     pub const SLAB_GENERATION: usize = 40;
+    /// Namespace (u32).
     pub const NAMESPACE: usize = 48;
+    /// Generation of the namespace (u32).
     pub const NAMESPACE_GENERATION: usize = 52;
+    /// Version's clock (u64).
     pub const VERSION_HLC: usize = 56;
+    /// Version's coordinator (u16).
     pub const VERSION_COORDINATOR: usize = 64;
+    /// Record of the object (u32).
     pub const RECORD: usize = 68;
+    /// Length of the object in bytes (u64).
     pub const OBJECT_LEN: usize = 72;
+    /// Length of this stripe in bytes (u32).
     pub const STRIPE_LEN: usize = 80;
+    /// Length of every stripe but the last in bytes (u32).
     pub const STRIPE_SIZE: usize = 84;
+    /// Part number (u8).
     pub const PART: usize = 88;
+    /// Data parts (u8).
     pub const K: usize = 89;
+    /// Parity parts (u8).
     pub const M: usize = 90;
+    /// Kind of the object checksum (u8).
     pub const CHECKSUM_KIND: usize = 91;
+    /// Offset of this header in its slab in bytes (u32).
     pub const SLAB_OFFSET: usize = 92;
+    /// Object checksum (16 bytes).
     pub const OBJECT_CHECKSUM: usize = 96;
+    /// Time of writing, milliseconds since the Unix epoch (u64).
     pub const CREATED_MS: usize = 112;
+    /// Time of expiry, milliseconds since the Unix epoch, 0 for never (u64).
     pub const EXPIRES_MS: usize = 120;
+    /// Id of the key that encrypted the payload (u64).
     pub const ENCRYPTION_KEY_ID: usize = 128;
+    /// Nonce of that encryption (12 bytes).
     pub const ENCRYPTION_NONCE: usize = 136;
+    /// Zero from here to the end of the header (44 bytes).
     pub const RESERVED: usize = 148;
 
     const _: () = {
