@@ -1,0 +1,596 @@
+//! Connections: bytes from a socket to requests, answers to a socket.
+//!
+//! One task reads, one writes. Reading never waits for a request: each runs as a task of its own, so
+//! answers leave in the order in which they are ready. What a connection may hold is bounded: by
+//! the requests under way, by the bytes that wait to be sent, and by the credit of its streams.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::pin::Pin;
+use std::rc::Rc;
+
+use futures_lite::{AsyncRead, AsyncWrite};
+use glommio::net::TcpStream;
+use hedgerow_wire::Key;
+use hedgerow_wire::decoder::{Decoder, Step};
+use hedgerow_wire::frame::{FrameError, FrameHeader, Op, Status, flags};
+use hedgerow_wire::limits::FRAME_HEADER_LEN;
+use hedgerow_wire::messages::ErrorDetail;
+use hedgerow_wire::request::check_request;
+use hedgerow_wire::time::Timestamp;
+use smallvec::SmallVec;
+
+use super::buffers::PartBytes;
+use super::clock;
+use super::core::Core;
+use super::home::Pieces;
+use super::limits::{
+    CONNECTION_OUT_BYTES_MAX, CONNECTION_REQUESTS_MAX, IOV_MAX, RECEIVE_BYTES, SEND_BYTES_MAX,
+};
+use super::oneshot::Signal;
+use super::put::PutBody;
+use super::request;
+
+/// The connections that a core serves.
+#[derive(Default)]
+pub struct Connections {
+    open: RefCell<HashMap<u64, Rc<Connection>>>,
+    next: Cell<u64>,
+}
+
+impl Connections {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.open.borrow().len()
+    }
+
+    /// Requests under way on all of them.
+    pub fn requests(&self) -> usize {
+        self.open.borrow().values().map(|c| c.requests.borrow().len()).sum()
+    }
+
+    /// Whether anything still waits to be sent.
+    pub fn sending(&self) -> bool {
+        self.open.borrow().values().any(|c| c.out_bytes.get() > 0)
+    }
+
+    /// Closes all of them.
+    pub fn close_all(&self) {
+        for connection in self.open.borrow().values() {
+            connection.close();
+        }
+    }
+
+    /// Closes those that have left a frame unfinished since `before`, or have not said hello by then.
+    pub fn close_stalled(&self, before: Timestamp) -> usize {
+        let open = self.open.borrow();
+        let stalled = open.values().filter(|c| c.waiting_since.get().is_some_and(|since| since < before));
+        stalled.map(|connection| connection.close()).count()
+    }
+}
+
+/// The body of an answer.
+pub enum Body {
+    /// None.
+    Empty,
+    /// Bytes of its own.
+    Bytes(Vec<u8>),
+    /// Pieces of parts or stripes: sent from where they lie.
+    Pieces(Pieces<PartBytes>),
+}
+
+impl Body {
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        match self {
+            Body::Empty => 0,
+            Body::Bytes(bytes) => bytes.len(),
+            Body::Pieces(pieces) => pieces.iter().map(|piece| piece.range.len()).sum(),
+        }
+    }
+}
+
+/// A frame on its way out.
+struct OutFrame {
+    head: [u8; FRAME_HEADER_LEN],
+    body: Body,
+    len: usize,
+}
+
+impl OutFrame {
+    /// The slices of the frame that are left after `skip` bytes.
+    fn slices<'a>(&'a self, mut skip: usize, out: &mut SmallVec<[IoSlice<'a>; IOV_MAX]>) {
+        let mut add = |slice: &'a [u8]| {
+            let skipped = skip.min(slice.len());
+            skip -= skipped;
+            if skipped < slice.len() {
+                out.push(IoSlice::new(&slice[skipped..]));
+            }
+        };
+        add(&self.head);
+        match &self.body {
+            Body::Empty => {}
+            Body::Bytes(bytes) => add(bytes),
+            Body::Pieces(pieces) => pieces.iter().for_each(|piece| add(piece.as_slice())),
+        }
+    }
+}
+
+/// A request under way.
+pub struct Request {
+    /// The client's number for it.
+    pub id: u64,
+    /// Body bytes of its answer that may still be sent.
+    pub credit: Cell<u64>,
+    /// Raised when there is more credit, or the request is cancelled.
+    pub signal: Signal,
+    /// The client no longer wants the answer.
+    pub cancelled: Cell<bool>,
+    /// Its body, if it is a put that is still coming in.
+    pub put: RefCell<Option<Rc<PutBody>>>,
+}
+
+/// One connection. Lives on the core that serves it.
+pub struct Connection {
+    /// The core that serves it.
+    pub core: Rc<Core>,
+    number: u64,
+    stream: RefCell<TcpStream>,
+    peer: Option<SocketAddr>,
+    requests: RefCell<HashMap<u64, Rc<Request>>>,
+    out: RefCell<VecDeque<OutFrame>>,
+    out_bytes: Cell<usize>,
+    out_signal: Signal,
+    room_signal: Signal,
+    closing: Cell<bool>,
+    greeted: Cell<bool>,
+    waiting_since: Cell<Option<Timestamp>>,
+}
+
+/// Serves a connection until either side ends it.
+pub async fn serve(core: Rc<Core>, stream: TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let number = core.connections.next.replace(core.connections.next.get() + 1);
+    let connection = Rc::new(Connection {
+        number,
+        peer: stream.peer_addr().ok(),
+        stream: RefCell::new(stream),
+        requests: RefCell::default(),
+        out: RefCell::default(),
+        out_bytes: Cell::new(0),
+        out_signal: Signal::default(),
+        room_signal: Signal::default(),
+        closing: Cell::new(false),
+        greeted: Cell::new(false),
+        waiting_since: Cell::new(Some(clock::timestamp())),
+        core: core.clone(),
+    });
+    core.connections.open.borrow_mut().insert(number, connection.clone());
+    core.spawn(connection.clone().write());
+    let ended = connection.read().await;
+    if let Err(error) = ended {
+        tracing::debug!(peer = ?connection.peer, %error, "connection ended");
+    }
+    for request in connection.requests.borrow().values() {
+        request.cancel();
+    }
+    connection.closing.set(true);
+    connection.out_signal.raise();
+    core.connections.open.borrow_mut().remove(&number);
+}
+
+impl Request {
+    /// The client no longer wants the answer.
+    pub fn cancel(&self) {
+        self.cancelled.set(true);
+        self.signal.raise();
+        if let Some(put) = self.put.borrow().as_ref() {
+            put.abort();
+        }
+    }
+}
+
+/// Why reading a connection ended, other than by its peer closing it between frames.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("{0}")]
+    Socket(#[from] io::Error),
+    #[error("{0}")]
+    Frame(#[from] FrameError),
+    #[error("closed in the middle of a frame")]
+    Truncated,
+    #[error("the first frame was no hello")]
+    NotGreeted,
+    #[error("the peer broke the rules of streams: {0}")]
+    Stream(&'static str),
+    #[error("closed from this side")]
+    Closed,
+}
+
+impl Connection {
+    /// Ends the connection: what waits to be sent is let go.
+    pub fn close(&self) {
+        self.closing.set(true);
+        let fd = self.stream.borrow().as_raw_fd();
+        // SAFETY: the descriptor belongs to `self.stream`, which lives as long as `self`.
+        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+        let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Both);
+        self.out_signal.raise();
+        self.room_signal.raise();
+    }
+
+    /// Removes a request that has been answered.
+    pub fn finish(&self, id: u64) {
+        self.requests.borrow_mut().remove(&id);
+        self.room_signal.raise();
+    }
+
+    /// Puts a frame into the queue. `header` gets length and checksum of the body from here.
+    pub fn send(&self, header: FrameHeader, body: Body, body_checksum: u32) {
+        if self.closing.get() {
+            return;
+        }
+        let body_len = body.len();
+        let head = header.sealed_with(None, body_len, body_checksum).encode();
+        let len = FRAME_HEADER_LEN + body_len;
+        self.out.borrow_mut().push_back(OutFrame { head, body, len });
+        self.out_bytes.set(self.out_bytes.get() + len);
+        self.out_signal.raise();
+    }
+
+    /// Answers with bytes of their own.
+    pub fn send_bytes(&self, header: FrameHeader, bytes: Vec<u8>) {
+        let checksum = hedgerow_wire::checksum::crc32c(&bytes);
+        self.send(header, if bytes.is_empty() { Body::Empty } else { Body::Bytes(bytes) }, checksum);
+    }
+
+    /// Answers that a request failed, with a sentence.
+    pub fn send_error(&self, op: Op, id: u64, status: Status, message: &str) {
+        let detail = ErrorDetail { status, message: message.to_owned(), ..ErrorDetail::default() };
+        self.core.counters.refused(status);
+        self.send_bytes(FrameHeader::answer(op, id, status), detail.encode());
+    }
+
+    async fn write(self: Rc<Self>) {
+        let mut sent = 0;
+        loop {
+            if self.out.borrow().is_empty() {
+                if self.closing.get() {
+                    return;
+                }
+                self.out_signal.wait().await;
+                continue;
+            }
+            match self.send_some(&mut sent).await {
+                Ok(()) => self.room_signal.raise(),
+                Err(error) => {
+                    tracing::debug!(peer = ?self.peer, %error, "could not send");
+                    self.out.borrow_mut().clear();
+                    self.out_bytes.set(0);
+                    self.close();
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Hands to the socket what it takes of the first frames, of whose first `sent` bytes are gone.
+    async fn send_some(&self, sent: &mut usize) -> io::Result<()> {
+        let now = {
+            let out = self.out.borrow();
+            let mut slices = SmallVec::<[IoSlice<'_>; IOV_MAX]>::new();
+            let mut bytes = 0;
+            for (place, frame) in out.iter().enumerate() {
+                if place > 0 && (slices.len() + 8 > IOV_MAX || bytes > SEND_BYTES_MAX) {
+                    break;
+                }
+                frame.slices(if place == 0 { *sent } else { 0 }, &mut slices);
+                bytes += frame.len;
+            }
+            slices.truncate(IOV_MAX);
+            let fd = self.stream.borrow().as_raw_fd();
+            // SAFETY: the descriptor belongs to `self.stream`, which lives as long as `self`.
+            let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+            let flags = rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL;
+            match rustix::net::sendmsg(fd, &slices, &mut Default::default(), flags) {
+                Ok(count) => Some(count),
+                Err(rustix::io::Errno::AGAIN) => None,
+                Err(error) => return Err(error.into()),
+            }
+        };
+        let count = match now {
+            Some(count) => count,
+            None => self.send_when_ready(*sent).await?,
+        };
+        self.gone(count, sent);
+        Ok(())
+    }
+
+    /// Waits until the socket takes something of the first frame.
+    async fn send_when_ready(&self, sent: usize) -> io::Result<usize> {
+        poll_fn(|cx| {
+            let out = self.out.borrow();
+            let mut slices = SmallVec::<[IoSlice<'_>; IOV_MAX]>::new();
+            out[0].slices(sent, &mut slices);
+            let mut stream = self.stream.borrow_mut();
+            Pin::new(&mut *stream).poll_write(cx, &slices[0])
+        })
+        .await
+    }
+
+    fn gone(&self, count: usize, sent: &mut usize) {
+        *sent += count;
+        let mut out = self.out.borrow_mut();
+        while let Some(first) = out.front() {
+            if *sent < first.len {
+                break;
+            }
+            *sent -= first.len;
+            self.out_bytes.set(self.out_bytes.get() - first.len);
+            out.pop_front();
+        }
+    }
+
+    async fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        poll_fn(|cx| Pin::new(&mut *self.stream.borrow_mut()).poll_read(cx, buffer)).await
+    }
+
+    /// Receives into this core's one receive buffer and hands what came to `take`.
+    async fn receive_with<T>(&self, take: impl FnOnce(&[u8]) -> T) -> io::Result<(usize, T)> {
+        let count = poll_fn(|cx| {
+            let mut buffer = self.core.counters.receive_buffer(RECEIVE_BYTES);
+            Pin::new(&mut *self.stream.borrow_mut()).poll_read(cx, &mut buffer)
+        })
+        .await?;
+        // Nothing has run in between: the buffer still holds what was received.
+        let buffer = self.core.counters.receive_buffer(RECEIVE_BYTES);
+        Ok((count, take(&buffer[..count])))
+    }
+
+    async fn read(self: &Rc<Self>) -> Result<(), Ended> {
+        let mut decoder = Decoder::new();
+        let mut frame = Frame::None;
+        loop {
+            if self.closing.get() {
+                return Err(Ended::Closed);
+            }
+            self.wait_for_room().await;
+            let direct = frame.destination(decoder.body_remaining());
+            let count = match direct {
+                Some(put) => {
+                    let mut stripe = put.take_stripe();
+                    let room = stripe.room(decoder.body_remaining());
+                    let count = self.receive(room).await;
+                    if let Ok(count) = count {
+                        decoder.body_received(&room[..count]);
+                        stripe.advance(count);
+                    }
+                    put.give_back(stripe);
+                    let count = count?;
+                    self.take_steps(&mut decoder, &mut frame, &[])?;
+                    count
+                }
+                None => {
+                    let (count, taken) = self
+                        .receive_with(|bytes| self.take_steps(&mut decoder, &mut frame, bytes))
+                        .await?;
+                    taken?;
+                    count
+                }
+            };
+            if count == 0 {
+                return if decoder.at_boundary() { Ok(()) } else { Err(Ended::Truncated) };
+            }
+            self.note_progress(decoder.at_boundary());
+        }
+    }
+
+    /// A frame that is begun and not finished, and a connection that has not said hello, may take
+    /// only so long: remembers since when it does.
+    fn note_progress(&self, at_boundary: bool) {
+        if at_boundary && self.greeted.get() {
+            self.waiting_since.set(None);
+        } else if self.waiting_since.get().is_none() {
+            self.waiting_since.set(Some(clock::timestamp()));
+        }
+    }
+
+    /// Stops reading while the client has too much under way or does not take its answers.
+    async fn wait_for_room(&self) {
+        while !self.closing.get()
+            && (self.requests.borrow().len() >= CONNECTION_REQUESTS_MAX
+                || self.out_bytes.get() >= CONNECTION_OUT_BYTES_MAX)
+        {
+            self.room_signal.wait().await;
+        }
+    }
+
+    fn take_steps(
+        self: &Rc<Self>,
+        decoder: &mut Decoder,
+        frame: &mut Frame,
+        mut input: &[u8],
+    ) -> Result<(), Ended> {
+        loop {
+            let step = decoder.step(&mut input).inspect_err(|error| {
+                let status = match error {
+                    FrameError::ProtocolVersion { .. } => Status::Unsupported,
+                    _ => Status::BadRequest,
+                };
+                self.send_error(Op::Hello, 0, status, &error.to_string());
+            })?;
+            match step {
+                Step::NeedMore => return Ok(()),
+                Step::Header { header, key } => *frame = self.begin(header, key)?,
+                Step::Body(bytes) => frame.append(bytes)?,
+                Step::End => self.end(std::mem::replace(frame, Frame::None))?,
+                Step::Refused { header, error } => {
+                    *frame = Frame::None;
+                    self.refuse(&header, Status::Corrupt, &error.to_string());
+                }
+            }
+        }
+    }
+
+    /// A frame is not to be believed, or asks for what is not allowed: its request is answered so.
+    fn refuse(&self, header: &FrameHeader, status: Status, message: &str) {
+        let request = self.requests.borrow().get(&header.request_id).cloned();
+        if let Some(request) = request {
+            request.cancel();
+            self.finish(header.request_id);
+        }
+        self.send_error(header.op, header.request_id, status, message);
+    }
+
+    fn begin(self: &Rc<Self>, header: FrameHeader, key: Option<Key>) -> Result<Frame, Ended> {
+        self.core.counters.frame(header.op);
+        if let Err(refusal) = check_request(&header, key.as_ref()) {
+            self.refuse(&header, refusal.status, &refusal.message);
+            return Ok(Frame::Skipped);
+        }
+        if !self.greeted.get() && header.op != Op::Hello {
+            self.send_error(header.op, header.request_id, Status::BadRequest, "say hello first");
+            return Err(Ended::NotGreeted);
+        }
+        match header.op {
+            Op::Put => Ok(self.begin_put(header, key)),
+            _ => Ok(Frame::Whole { body: Vec::with_capacity(header.body_len as usize), header, key }),
+        }
+    }
+
+    /// The first frame of a put starts its task; later ones add to its body.
+    fn begin_put(self: &Rc<Self>, header: FrameHeader, key: Option<Key>) -> Frame {
+        let known = self.requests.borrow().get(&header.request_id).cloned();
+        let put = match known {
+            Some(request) => request.put.borrow().clone(),
+            None if header.offset != 0 => None,
+            None => key.and_then(|key| self.start_put(&header, key)),
+        };
+        match put {
+            Some(put) => Frame::Put { header, put },
+            // Its request has been answered already (it was refused, or its deadline has passed).
+            None => Frame::Skipped,
+        }
+    }
+
+    fn start_put(self: &Rc<Self>, header: &FrameHeader, key: Key) -> Option<Rc<PutBody>> {
+        if self.core.shared.stopping.load(std::sync::atomic::Ordering::Relaxed) {
+            self.send_error(Op::Put, header.request_id, Status::ShuttingDown, "the daemon is stopping");
+            return None;
+        }
+        let Some(put) = PutBody::new(&self.core, header) else {
+            let message = "too many bytes are on their way in: try again later";
+            self.send_error(Op::Put, header.request_id, Status::Overloaded, message);
+            return None;
+        };
+        let request = self.add_request(header);
+        *request.put.borrow_mut() = Some(put.clone());
+        self.core.spawn(super::put::serve(self.clone(), request, header.clone(), key, put.clone()));
+        Some(put)
+    }
+
+    fn add_request(&self, header: &FrameHeader) -> Rc<Request> {
+        let request = Rc::new(Request {
+            id: header.request_id,
+            credit: Cell::new(u64::from(hedgerow_wire::limits::STREAM_CREDIT_INITIAL_BYTES)),
+            signal: Signal::default(),
+            cancelled: Cell::new(false),
+            put: RefCell::new(None),
+        });
+        self.requests.borrow_mut().insert(header.request_id, request.clone());
+        request
+    }
+
+    /// A frame is complete and its checksums are right.
+    fn end(self: &Rc<Self>, frame: Frame) -> Result<(), Ended> {
+        match frame {
+            Frame::None | Frame::Skipped => Ok(()),
+            Frame::Put { header, put } => {
+                put.frame_verified(&header);
+                Ok(())
+            }
+            Frame::Whole { header, key, body } => self.dispatch(header, key, body),
+        }
+    }
+
+    fn dispatch(self: &Rc<Self>, header: FrameHeader, key: Option<Key>, body: Vec<u8>) -> Result<(), Ended> {
+        match header.op {
+            Op::Credit => {
+                let request = self.requests.borrow().get(&header.request_id).cloned();
+                if let Some(request) = request {
+                    let credit = request.credit.get().checked_add(u64::from(header.credit));
+                    request.credit.set(credit.ok_or(Ended::Stream("its credit overflows"))?);
+                    request.signal.raise();
+                }
+                return Ok(());
+            }
+            Op::Cancel => {
+                let request = self.requests.borrow().get(&header.request_id).cloned();
+                if let Some(request) = request {
+                    request.cancel();
+                }
+                return Ok(());
+            }
+            Op::Ping => {
+                self.send(FrameHeader::answer(Op::Ping, header.request_id, Status::Ok), Body::Empty, 0);
+                return Ok(());
+            }
+            Op::Hello => {
+                self.greeted.set(true);
+                super::control::hello(self, &header, &body);
+                return Ok(());
+            }
+            _ => {}
+        }
+        if self.core.shared.stopping.load(std::sync::atomic::Ordering::Relaxed) {
+            self.send_error(header.op, header.request_id, Status::ShuttingDown, "the daemon is stopping");
+            return Ok(());
+        }
+        if self.requests.borrow().contains_key(&header.request_id) {
+            let message = "a request with this id is under way";
+            self.send_error(header.op, header.request_id, Status::BadRequest, message);
+            return Err(Ended::Stream("it used a request id twice"));
+        }
+        let request = self.add_request(&header);
+        self.core.spawn(request::serve(self.clone(), request, header, key, body));
+        Ok(())
+    }
+}
+
+/// The frame that is coming in.
+enum Frame {
+    /// None.
+    None,
+    /// One whose request was refused: its body is passed over.
+    Skipped,
+    /// A piece of a put's body.
+    Put { header: FrameHeader, put: Rc<PutBody> },
+    /// Any other: acted on when it is whole.
+    Whole { header: FrameHeader, key: Option<Key>, body: Vec<u8> },
+}
+
+/// From so many bytes on, what is left of a body is received into its place.
+const DIRECT_BYTES_MIN: usize = 16 << 10;
+
+impl Frame {
+    /// Where `remaining` bytes of a body may be received to directly.
+    fn destination(&self, remaining: usize) -> Option<Rc<PutBody>> {
+        match self {
+            Frame::Put { put, .. } if remaining >= DIRECT_BYTES_MIN && put.wants_bytes() => Some(put.clone()),
+            _ => None,
+        }
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<(), Ended> {
+        match self {
+            Frame::None | Frame::Skipped => {}
+            Frame::Put { put, .. } => put.append(bytes),
+            Frame::Whole { body, .. } => body.extend_from_slice(bytes),
+        }
+        Ok(())
+    }
+}
