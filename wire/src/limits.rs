@@ -41,7 +41,7 @@ pub const CREDENTIALS_LEN_MAX: usize = 4096;
 /// Longest sentence of an error, in bytes.
 pub const ERROR_MESSAGE_LEN_MAX: usize = 512;
 /// Parts that one verify request may check, at most.
-pub const VERIFY_PARTS_MAX: u32 = 1024;
+pub const VERIFY_PARTS_MAX: u32 = 512;
 /// Faults that may be active at once.
 pub const FAULTS_MAX: usize = 64;
 /// Longest life of an injected fault, in milliseconds (ten minutes).

@@ -1,5 +1,7 @@
 //! The structured bodies: what is encoded is decoded again; hostile bytes do no harm.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fmt::Debug;
 
 use hedgerow_wire::frame::Status;
