@@ -16,6 +16,8 @@ pub mod limits;
 pub mod messages;
 pub mod part;
 pub mod part_message;
+pub mod request;
+pub mod stream;
 pub mod time;
 pub mod types;
 

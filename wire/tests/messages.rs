@@ -84,8 +84,8 @@ fn an_error_that_is_too_long_is_cut() {
         field: String::new(),
         value: 0,
     };
-    assert!(detail.encode().is_err());
-    let decoded = ErrorDetail::decode(&detail.body()).unwrap();
+    assert!(Message::encode(&detail).is_err());
+    let decoded = ErrorDetail::decode(&detail.encode()).unwrap();
     assert_eq!(decoded.message.len(), ERROR_MESSAGE_LEN_MAX);
     assert!(detail.message.starts_with(&decoded.message));
 }
