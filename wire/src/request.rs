@@ -50,7 +50,7 @@ impl Refusal {
 enum Need {
     Never,
     Always,
-    /// Put only: an empty object has no body, nor has the last frame of an object of unknown length.
+    /// As the sender likes.
     Maybe,
 }
 
@@ -103,6 +103,7 @@ const fn by_body(body_len_max: usize) -> Rules {
 /// A request that concerns an object.
 const OBJECT: Rules = Rules { key: Need::Always, fields: fields::NAMESPACE, ..BARE };
 
+/// An empty object has no body.
 const PUT_FIRST: Rules = Rules {
     body: Need::Maybe,
     body_len_max: STRIPE_LEN_MAX,
@@ -117,11 +118,12 @@ const PUT_FIRST: Rules = Rules {
     ..OBJECT
 };
 
-/// Everything but the body was said by the first frame.
+/// Everything but the body was said by the first frame. The deadline is that of the first frame too:
+/// what is left of it may be said again.
 const PUT_FURTHER: Rules = Rules {
     body: Need::Maybe,
     body_len_max: STRIPE_LEN_MAX,
-    deadline: Need::Never,
+    deadline: Need::Maybe,
     must: 0,
     may: flags::END | flags::ABORT,
     fields: fields::OFFSET | fields::OBJECT_LEN | fields::CHECKSUM,
@@ -153,7 +155,8 @@ fn rules(header: &FrameHeader) -> Rules {
         Op::Get => GET,
         Op::Delete => DELETE,
         Op::Stat => Rules { may: flags::IMMUTABLE, ..OBJECT },
-        Op::Ping | Op::Stats => BARE,
+        Op::Stats => BARE,
+        Op::Ping => Rules { deadline: Need::Maybe, ..BARE },
         Op::Cancel => Rules { deadline: Need::Never, ..BARE },
         Op::Credit => Rules { deadline: Need::Never, fields: fields::CREDIT, ..BARE },
         Op::Hello | Op::Fault | Op::Verify => by_body(CONTROL_BODY_LEN_MAX),
@@ -208,8 +211,12 @@ fn check_needs(header: &FrameHeader, key: Option<&Key>, rules: &Rules) -> Result
         Need::Always => there,
         Need::Maybe => true,
     };
-    if header.request_id == 0 {
-        return Err(Refusal::bad("request_id", 0, "0 is no request's id"));
+    if header.request_id == 0 && header.op != Op::Ping {
+        return Err(Refusal::bad(
+            "request_id",
+            0,
+            "only a ping, for whose answer nobody waits, may have the id 0",
+        ));
     }
     if !need(rules.key, key.is_some()) {
         let message = if key.is_some() { "this op has no key" } else { "this op needs a key" };

@@ -85,7 +85,8 @@ fn each_op_takes_its_own_fields_only() {
         Op::PartDrop | Op::PartConfirm => "body",
         Op::Touch => "body",
         Op::Hello | Op::Fault | Op::Verify => "body",
-        Op::Ping | Op::Stats | Op::Cancel => "",
+        Op::Ping => "deadline",
+        Op::Stats | Op::Cancel => "",
     };
     for &op in Op::ALL {
         for (name, set) in fields {
@@ -178,14 +179,22 @@ fn lengths_are_bounded() {
 fn deadlines_are_bounded() {
     for &op in Op::ALL {
         let with = |deadline_budget_us| FrameHeader { deadline_budget_us, ..right(op) };
-        let asked = !matches!(op, Op::Cancel | Op::Credit | Op::Touch);
         let wrong = Some("deadline_budget_us");
-        check(&with(0), if asked { wrong } else { None });
-        check(&with(1), if asked { None } else { wrong });
-        check(&with(DEADLINE_US_MAX), if asked { None } else { wrong });
+        let (without, some) = match op {
+            Op::Cancel | Op::Credit | Op::Touch => (None, wrong),
+            Op::Ping => (None, None),
+            _ => (wrong, None),
+        };
+        check(&with(0), without);
+        check(&with(1), some);
+        check(&with(DEADLINE_US_MAX), some);
         check(&with(DEADLINE_US_MAX + 1), wrong);
     }
-    check(&FrameHeader { deadline_budget_us: 1, ..further(true) }, Some("deadline_budget_us"));
+    check(&FrameHeader { deadline_budget_us: 1, ..further(true) }, None);
+    check(
+        &FrameHeader { deadline_budget_us: DEADLINE_US_MAX + 1, ..further(true) },
+        Some("deadline_budget_us"),
+    );
 }
 
 #[test]
@@ -199,6 +208,7 @@ fn the_rest_of_the_rules() {
     let opaque = ObjectChecksum { kind: ChecksumKind::Opaque128, bits: u128::MAX };
     let cases = [
         (FrameHeader { request_id: 0, ..put.clone() }, Some("request_id")),
+        (FrameHeader { request_id: 0, ..right(Op::Ping) }, None),
         (FrameHeader { body_len: 0, object_len: 0, ..put.clone() }, None),
         (FrameHeader { object_len: 4, ..put.clone() }, Some("object_len")),
         (FrameHeader { object_len: 5, flags: 0, ..put.clone() }, Some("object_len")),
