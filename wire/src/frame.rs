@@ -439,15 +439,21 @@ impl FrameHeader {
                 bits: u128_at(layout::OBJECT_CHECKSUM),
             },
         };
-        if header.flags & !flags::KNOWN != 0 {
-            return Err(field("flags", u64::from(header.flags)));
-        }
-        if usize::from(header.key_len) > KEY_LEN_MAX {
-            return Err(field("key_len", u64::from(header.key_len)));
-        }
-        if header.body_len as usize > BODY_LEN_MAX {
-            return Err(field("body_len", u64::from(header.body_len)));
-        }
+        header.check_bounds()?;
         Ok(header)
+    }
+
+    fn check_bounds(&self) -> Result<(), FrameError> {
+        let field = |field, value: u64| Err(FrameError::Field { field, value });
+        if self.flags & !flags::KNOWN != 0 {
+            return field("flags", u64::from(self.flags));
+        }
+        if usize::from(self.key_len) > KEY_LEN_MAX {
+            return field("key_len", u64::from(self.key_len));
+        }
+        if self.body_len as usize > BODY_LEN_MAX {
+            return field("body_len", u64::from(self.body_len));
+        }
+        Ok(())
     }
 }

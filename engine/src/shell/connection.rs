@@ -20,7 +20,7 @@ use hedgerow_wire::decoder::{Decoder, Step};
 use hedgerow_wire::frame::{FrameError, FrameHeader, Op, Status, flags};
 use hedgerow_wire::limits::FRAME_HEADER_LEN;
 use hedgerow_wire::messages::ErrorDetail;
-use hedgerow_wire::request::check_request;
+use hedgerow_wire::request::{Refusal, check_request};
 use hedgerow_wire::time::Timestamp;
 use smallvec::SmallVec;
 
@@ -29,7 +29,7 @@ use super::clock;
 use super::core::Core;
 use super::home::Pieces;
 use super::limits::{
-    CONNECTION_OUT_BYTES_MAX, CONNECTION_REQUESTS_MAX, IOV_MAX, RECEIVE_BYTES, SEND_BYTES_MAX,
+    CONNECTION_OUT_BYTES_MAX, CONNECTION_REQUESTS_MAX, IOV_MAX, SEND_BYTES_MAX,
 };
 use super::oneshot::Signal;
 use super::put::PutBody;
@@ -126,7 +126,9 @@ pub struct Request {
     pub id: u64,
     /// Body bytes of its answer that may still be sent.
     pub credit: Cell<u64>,
-    /// Raised when there is more credit, or the request is cancelled.
+    /// Raised when there is more credit.
+    pub credit_signal: Signal,
+    /// Raised when the request is cancelled.
     pub signal: Signal,
     /// The client no longer wants the answer.
     pub cancelled: Cell<bool>,
@@ -250,9 +252,9 @@ impl Connection {
 
     /// Answers that a request failed, with a sentence.
     pub fn send_error(&self, op: Op, id: u64, status: Status, message: &str) {
-        let detail = ErrorDetail { status, message: message.to_owned(), ..ErrorDetail::default() };
+        let detail = ErrorDetail { status, message: message.to_owned(), field: String::new(), value: 0 };
         self.core.counters.refused(status);
-        self.send_bytes(FrameHeader::answer(op, id, status), detail.encode());
+        self.send_bytes(FrameHeader::answer(op, id, status), detail.body());
     }
 
     async fn write(self: Rc<Self>) {
@@ -342,12 +344,12 @@ impl Connection {
     /// Receives into this core's one receive buffer and hands what came to `take`.
     async fn receive_with<T>(&self, take: impl FnOnce(&[u8]) -> T) -> io::Result<(usize, T)> {
         let count = poll_fn(|cx| {
-            let mut buffer = self.core.counters.receive_buffer(RECEIVE_BYTES);
+            let mut buffer = self.core.receive_buffer.borrow_mut();
             Pin::new(&mut *self.stream.borrow_mut()).poll_read(cx, &mut buffer)
         })
         .await?;
         // Nothing has run in between: the buffer still holds what was received.
-        let buffer = self.core.counters.receive_buffer(RECEIVE_BYTES);
+        let buffer = self.core.receive_buffer.borrow();
         Ok((count, take(&buffer[..count])))
     }
 
@@ -430,26 +432,37 @@ impl Connection {
                 Step::End => self.end(std::mem::replace(frame, Frame::None))?,
                 Step::Refused { header, error } => {
                     *frame = Frame::None;
-                    self.refuse(&header, Status::Corrupt, &error.to_string());
+                    let message = match error {
+                        FrameError::KeyChecksum => "the key's checksum is wrong",
+                        _ => "the body's checksum is wrong",
+                    };
+                    let (status, field, value) = (Status::Corrupt, "", 0);
+                    self.refuse(&header, &Refusal { status, message, field, value });
                 }
             }
         }
     }
 
     /// A frame is not to be believed, or asks for what is not allowed: its request is answered so.
-    fn refuse(&self, header: &FrameHeader, status: Status, message: &str) {
+    fn refuse(&self, header: &FrameHeader, refusal: &Refusal) {
         let request = self.requests.borrow().get(&header.request_id).cloned();
         if let Some(request) = request {
             request.cancel();
             self.finish(header.request_id);
         }
-        self.send_error(header.op, header.request_id, status, message);
+        self.send_refusal(header, refusal);
+    }
+
+    fn send_refusal(&self, header: &FrameHeader, refusal: &Refusal) {
+        self.core.counters.refused(refusal.status);
+        let answer = FrameHeader::answer(header.op, header.request_id, refusal.status);
+        self.send_bytes(answer, refusal.detail().body());
     }
 
     fn begin(self: &Rc<Self>, header: FrameHeader, key: Option<Key>) -> Result<Frame, Ended> {
         self.core.counters.frame(header.op);
         if let Err(refusal) = check_request(&header, key.as_ref()) {
-            self.refuse(&header, refusal.status, &refusal.message);
+            self.refuse(&header, &refusal);
             return Ok(Frame::Skipped);
         }
         if !self.greeted.get() && header.op != Op::Hello {
@@ -464,11 +477,15 @@ impl Connection {
 
     /// The first frame of a put starts its task; later ones add to its body.
     fn begin_put(self: &Rc<Self>, header: FrameHeader, key: Option<Key>) -> Frame {
-        let known = self.requests.borrow().get(&header.request_id).cloned();
-        let put = match known {
-            Some(request) => request.put.borrow().clone(),
-            None if header.offset != 0 => None,
-            None => key.and_then(|key| self.start_put(&header, key)),
+        let put = match key {
+            None => self.further_put(&header),
+            Some(key) => match self.start_put(&header, key) {
+                Ok(put) => Some(put),
+                Err(refusal) => {
+                    self.send_refusal(&header, &refusal);
+                    None
+                }
+            },
         };
         match put {
             Some(put) => Frame::Put { header, put },
@@ -477,26 +494,39 @@ impl Connection {
         }
     }
 
-    fn start_put(self: &Rc<Self>, header: &FrameHeader, key: Key) -> Option<Rc<PutBody>> {
-        if self.core.shared.stopping.load(std::sync::atomic::Ordering::Relaxed) {
-            self.send_error(Op::Put, header.request_id, Status::ShuttingDown, "the daemon is stopping");
-            return None;
-        }
-        let Some(put) = PutBody::new(&self.core, header) else {
-            let message = "too many bytes are on their way in: try again later";
-            self.send_error(Op::Put, header.request_id, Status::Overloaded, message);
-            return None;
-        };
+    fn further_put(&self, header: &FrameHeader) -> Option<Rc<PutBody>> {
+        let request = self.requests.borrow().get(&header.request_id).cloned()?;
+        let put = request.put.borrow().clone()?;
+        put.next_frame(header);
+        Some(put)
+    }
+
+    fn start_put(self: &Rc<Self>, header: &FrameHeader, key: Key) -> Result<Rc<PutBody>, Refusal> {
+        self.admit(header)?;
+        let put = PutBody::new(&self.core, header)?;
         let request = self.add_request(header);
         *request.put.borrow_mut() = Some(put.clone());
         self.core.spawn(super::put::serve(self.clone(), request, header.clone(), key, put.clone()));
-        Some(put)
+        Ok(put)
+    }
+
+    /// Whether a new request may begin.
+    fn admit(&self, header: &FrameHeader) -> Result<(), Refusal> {
+        if self.core.stopping() {
+            let (status, message) = (Status::ShuttingDown, "the daemon is stopping");
+            return Err(Refusal { status, message, field: "", value: 0 });
+        }
+        if self.requests.borrow().contains_key(&header.request_id) {
+            return Err(Refusal::bad("request_id", header.request_id, "a request with this id is under way"));
+        }
+        Ok(())
     }
 
     fn add_request(&self, header: &FrameHeader) -> Rc<Request> {
         let request = Rc::new(Request {
             id: header.request_id,
             credit: Cell::new(u64::from(hedgerow_wire::limits::STREAM_CREDIT_INITIAL_BYTES)),
+            credit_signal: Signal::default(),
             signal: Signal::default(),
             cancelled: Cell::new(false),
             put: RefCell::new(None),
@@ -524,7 +554,7 @@ impl Connection {
                 if let Some(request) = request {
                     let credit = request.credit.get().checked_add(u64::from(header.credit));
                     request.credit.set(credit.ok_or(Ended::Stream("its credit overflows"))?);
-                    request.signal.raise();
+                    request.credit_signal.raise();
                 }
                 return Ok(());
             }
@@ -546,14 +576,9 @@ impl Connection {
             }
             _ => {}
         }
-        if self.core.shared.stopping.load(std::sync::atomic::Ordering::Relaxed) {
-            self.send_error(header.op, header.request_id, Status::ShuttingDown, "the daemon is stopping");
+        if let Err(refusal) = self.admit(&header) {
+            self.send_refusal(&header, &refusal);
             return Ok(());
-        }
-        if self.requests.borrow().contains_key(&header.request_id) {
-            let message = "a request with this id is under way";
-            self.send_error(header.op, header.request_id, Status::BadRequest, message);
-            return Err(Ended::Stream("it used a request id twice"));
         }
         let request = self.add_request(&header);
         self.core.spawn(request::serve(self.clone(), request, header, key, body));

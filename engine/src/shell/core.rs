@@ -9,12 +9,14 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_lite::future::or;
 use glommio::TaskQueueHandle;
+use hedgerow_wire::frame::Status;
 use hedgerow_wire::part::{PartAnswer, PartMeta, PartTouch, PartWrite};
 use hedgerow_wire::time::Timestamp;
 use hedgerow_wire::{KeyHash, Target};
@@ -23,6 +25,7 @@ use super::buffers::{DeviceBuffer, PartBytes, SharedBytes};
 use super::clock;
 use super::connection::Connections;
 use super::home::{self, Call, Reply, StripeInMemory};
+use super::limits::RECEIVE_BYTES;
 use super::mailbox::{Message, Outbox, ShardRequest};
 use super::oneshot::{self, Signal};
 use super::settings::Settings;
@@ -46,6 +49,16 @@ pub struct Shared {
     pub stopping: AtomicBool,
     /// Start of the process's clock, for the uptime.
     pub started: Timestamp,
+    /// Where the daemon listens.
+    pub address: SocketAddr,
+    /// The failure domain of each shard.
+    pub domains: Vec<u32>,
+    /// Why each shard is set aside; empty for those that are not.
+    pub reasons: OnceLock<Vec<String>>,
+    /// Connections of all cores.
+    pub connections: AtomicUsize,
+    /// Cores that have finished what was under way when the daemon was told to stop.
+    pub drained: AtomicUsize,
 }
 
 impl Shared {
@@ -142,13 +155,19 @@ pub struct Core {
     pub connections: Connections,
     /// Counters.
     pub counters: super::stats::Counters,
+    /// What is received from any connection of this core, until it is decoded.
+    pub receive_buffer: RefCell<Vec<u8>>,
+    /// Bytes of put bodies on their way in.
+    pub put_bytes: Cell<usize>,
+    /// Values on their way back from other cores.
+    pub waiting: super::control::Waiting,
     /// Keys with a conditional write under way.
     pub gates: home::Gates,
     outboxes: Vec<Option<Rc<Outbox>>>,
     reads: RefCell<HashMap<OpId, oneshot::Sender<ReadOutcome<PartBytes>>>>,
     writes: RefCell<HashMap<OpId, oneshot::Sender<WriteOutcome>>>,
     bytes: RefCell<HashMap<OpId, OpBytes>>,
-    calls: RefCell<HashMap<u64, oneshot::Sender<Reply>>>,
+    calls: RefCell<HashMap<u64, oneshot::Sender<Reply<SharedBytes>>>>,
     serving: RefCell<HashMap<(usize, u64), Rc<Signal>>>,
     direct: RefCell<HashMap<u64, oneshot::Sender<PartAnswer<PartBytes>>>>,
     next_number: Cell<u64>,
@@ -177,6 +196,9 @@ impl Core {
             codec: RefCell::new(Codec::new()),
             connections: Connections::default(),
             counters: super::stats::Counters::default(),
+            receive_buffer: RefCell::new(vec![0; RECEIVE_BYTES]),
+            put_bytes: Cell::new(0),
+            waiting: super::control::Waiting::default(),
             gates: home::Gates::default(),
             outboxes: (0..cores).map(|peer| (peer != id).then(|| Rc::new(Outbox::new()))).collect(),
             reads: RefCell::default(),
@@ -215,6 +237,11 @@ impl Core {
         } else {
             self.outbox(core).send(Message::Run(Box::new(job)));
         }
+    }
+
+    /// Whether the daemon is to stop.
+    pub fn stopping(&self) -> bool {
+        self.shared.stopping.load(Ordering::Acquire)
     }
 
     fn number(&self) -> u64 {
@@ -449,7 +476,7 @@ impl Core {
     }
 
     /// Calls a key's home, on this core or another. Dropping the future cancels the call.
-    pub async fn call(self: &Rc<Self>, home: usize, call: Call) -> Reply {
+    pub async fn call(self: &Rc<Self>, home: usize, call: Call) -> Reply<PartBytes> {
         if home == self.id {
             return home::serve(self, call).await;
         }
@@ -460,7 +487,7 @@ impl Core {
         let mut guard = CallGuard { core: self.clone(), home, call: Some(number) };
         let reply = receiver.await;
         guard.call = None;
-        reply.unwrap_or(Reply::Status(hedgerow_wire::frame::Status::ShuttingDown))
+        reply.unwrap_or(Reply::Status(Status::ShuttingDown)).map(PartBytes::Shared)
     }
 
     /// Takes a message from another core.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use hedgerow_wire::checksum::crc32c;
 use hedgerow_wire::frame::{FrameHeader, Status};
+use hedgerow_wire::messages::PartState;
 use hedgerow_wire::part::{PartAnswer, PartKind, PartMeta, PartRead, RecordName};
 use hedgerow_wire::time::Timestamp;
 use hedgerow_wire::{AckLevel, Code, KeyHash, Namespace, ObjectChecksum, ReadPolicy, Record, Target, Version};
@@ -17,8 +18,11 @@ use smallvec::SmallVec;
 use super::buffers::{PartBytes, SharedBytes};
 use super::clock;
 use super::core::{Core, OpBytes};
+use super::mailbox::ShardRequest;
+use super::member;
 use super::oneshot;
 use crate::codec::Codec;
+use crate::memory::{Entry, FillToken};
 use crate::coordinator::{ReadOutcome, ReadRequest, WriteOutcome, WriteRequest};
 
 /// What the memory tier keeps of a record.
@@ -34,8 +38,8 @@ pub struct StripeInMemory {
 pub struct ReadCall {
     /// Which.
     pub name: RecordName,
-    /// The version and code that the object's head has fixed (stripes of an object with a head).
-    pub fixed: Option<(Version, Code)>,
+    /// The version, code and stripe length that the object's head has fixed (stripes of an object with a head).
+    pub fixed: Option<(Version, Code, u32)>,
     /// Bytes wanted: offset and length, in the object for the object record, else in the stripe.
     /// [`FrameHeader::TO_END`] for all that follow.
     pub range: (u64, u64),
@@ -147,15 +151,17 @@ pub struct RecordReply<B> {
     pub from_memory: bool,
 }
 
-/// Where one part of an object is.
+/// What one target says of one record.
 #[derive(Clone, Debug)]
 pub struct PartPosition {
     /// Which record.
     pub record: Record,
     /// Which target.
     pub target: Target,
-    /// The part, if the target has one; else what it answered.
-    pub found: Result<(u8, Version), &'static str>,
+    /// The part that it holds.
+    pub meta: Option<PartMeta>,
+    /// `Present`, or why it has none.
+    pub state: PartState,
 }
 
 /// What a key's home answers.
@@ -287,7 +293,7 @@ async fn serve_read(core: &Rc<Core>, call: &ReadCall) -> Reply<PartBytes> {
     if meta.expired(clock::now().wall_ms()) {
         return Reply::Status(Status::NotFound);
     }
-    core.coordinator.borrow_mut().touch(call.name.hash, call.name.record, clock::now());
+    core.coordinator.borrow_mut().touch(&call.name, meta.code, clock::now());
     let meta = Arc::new(meta);
     let range = match stripe_range(&meta, call) {
         Ok(range) => range,
@@ -313,8 +319,9 @@ fn read_request(core: &Core, call: &ReadCall) -> ReadRequest {
     };
     ReadRequest {
         name: call.name.clone(),
-        version: call.fixed.map(|(version, _)| version),
-        code_hint: call.fixed.map(|(_, code)| code),
+        version: call.fixed.map(|(version, ..)| version),
+        code_hint: call.fixed.map(|(_, code, _)| code),
+        stripe_len: call.fixed.map(|(.., stripe_len)| stripe_len),
         range,
         policy,
         strict: call.strict,
@@ -330,10 +337,10 @@ fn read_memory(core: &Rc<Core>, call: &ReadCall) -> Option<Reply<PartBytes>> {
     if meta.key != call.name.key || meta.namespace != call.name.namespace {
         return None;
     }
-    if call.fixed.is_some_and(|(version, _)| version != meta.version) {
+    if call.fixed.is_some_and(|(version, ..)| version != meta.version) {
         return None;
     }
-    core.coordinator.borrow_mut().touch(call.name.hash, call.name.record, now);
+    core.coordinator.borrow_mut().touch(&call.name, meta.code, now);
     let range = match stripe_range(&meta, call) {
         Ok(range) => range,
         Err(reply) => return Some(reply),
@@ -437,7 +444,7 @@ pub fn rebuild(
 /// tier holds no device buffers) is not in the way of the answer.
 fn fill_memory(
     core: &Rc<Core>,
-    token: crate::memory::FillToken,
+    token: FillToken,
     call: &ReadCall,
     meta: Arc<PartMeta>,
     pieces: Pieces<PartBytes>,
@@ -464,20 +471,27 @@ fn fill_memory(
                 SharedBytes::new(all, checksum)
             }
         };
-        let weight = weight_bytes(&bytes);
-        let (version, expires_ms) = (meta.version, meta.expires_ms);
-        let (namespace, generation) = (meta.namespace, meta.namespace_generation);
-        let value = StripeInMemory { meta, bytes };
-        home.memory.borrow_mut().fill(
-            token, hash, record, version, expires_ms, namespace, generation, value, weight,
-        );
+        let entry = memory_entry(hash, record, meta, bytes);
+        home.memory.borrow_mut().fill(token, entry, clock::now().wall_ms());
     });
 }
 
-/// What a record weighs in the memory tier: its bytes and what surrounds them.
-fn weight_bytes(bytes: &SharedBytes) -> usize {
-    const AROUND_BYTES: usize = 512;
-    bytes.as_ref().len() + AROUND_BYTES
+fn memory_entry(
+    hash: KeyHash,
+    record: Record,
+    meta: Arc<PartMeta>,
+    bytes: SharedBytes,
+) -> Entry<StripeInMemory> {
+    Entry {
+        hash,
+        record,
+        version: meta.version,
+        namespace: meta.namespace,
+        namespace_generation: meta.namespace_generation,
+        expires_ms: meta.expires_ms,
+        value_bytes: bytes.as_ref().len(),
+        value: StripeInMemory { meta, bytes },
+    }
 }
 
 /// Whether an object's condition fails, and the reply that says so.
@@ -546,7 +560,7 @@ async fn write_record(
     stripe: Option<&StripeBytes>,
 ) -> Reply<PartBytes> {
     let (hash, record, version) = (object.name.hash, meta.record, meta.version);
-    core.memory.borrow_mut().invalidate(hash, record);
+    core.memory.borrow_mut().invalidate(hash);
     let parity = match stripe {
         Some(stripe) => match encode(core, &meta, stripe) {
             Some(parity) => parity,
@@ -562,22 +576,19 @@ async fn write_record(
     match outcome {
         WriteOutcome::Acknowledged { stored, .. } => {
             if meta.kind == PartKind::Tombstone || core.shared.settings.memory_bytes == 0 {
-                memory.invalidate(hash, record);
+                memory.invalidate(hash);
             } else {
                 let bytes = stripe.map_or_else(
                     || SharedBytes::new(Vec::new(), 0),
                     |stripe| SharedBytes::slice_of(&data, 0..stripe.len, stripe.checksum),
                 );
-                let weight = weight_bytes(&bytes);
-                let (expires_ms, namespace) = (meta.expires_ms, meta.namespace);
-                let generation = meta.namespace_generation;
-                let value = StripeInMemory { meta: Arc::new(meta), bytes };
-                memory.replace(hash, record, version, expires_ms, namespace, generation, value, weight);
+                let entry = memory_entry(hash, record, Arc::new(meta), bytes);
+                memory.replace(entry, clock::now().wall_ms());
             }
             Reply::Written { version, stored: stored as u8, unchanged: false }
         }
         other => {
-            memory.invalidate(hash, record);
+            memory.invalidate(hash);
             write_failure(&other)
         }
     }
@@ -706,8 +717,8 @@ async fn stat(core: &Rc<Core>, read: &ReadCall) -> Reply<PartBytes> {
         let name = RecordName { record: Record(number), ..read.name.clone() };
         let targets = core.coordinator.borrow().targets(name.hash);
         for target in targets {
-            let found = part_position(core, &name, target, read.deadline).await;
-            parts.push(PartPosition { record: name.record, target, found });
+            let (meta, state) = part_position(core, &name, target, read.deadline).await;
+            parts.push(PartPosition { record: name.record, target, meta, state });
         }
     }
     Reply::Stat { record, parts }
@@ -718,15 +729,12 @@ async fn part_position(
     name: &RecordName,
     target: Target,
     deadline: Timestamp,
-) -> Result<(u8, Version), &'static str> {
+) -> (Option<PartMeta>, PartState) {
     let read = PartRead { name: name.clone(), version: None, deadline };
-    let answer = super::member::ask_target(core, target, super::mailbox::ShardRequest::Read(read)).await;
-    match answer {
-        PartAnswer::Part { meta, .. } => Ok((meta.part, meta.version)),
-        PartAnswer::Absent { .. } => Err("absent"),
-        PartAnswer::Damaged => Err("damaged"),
-        PartAnswer::Expired => Err("late"),
-        PartAnswer::Overloaded => Err("overloaded"),
-        _ => Err("unreachable"),
+    match member::ask_target(core, target, ShardRequest::Read(read)).await {
+        PartAnswer::Part { meta, .. } => (Some(meta), PartState::Present),
+        PartAnswer::Absent { .. } => (None, PartState::Absent),
+        PartAnswer::Damaged => (None, PartState::Damaged),
+        _ => (None, PartState::Unreachable),
     }
 }

@@ -47,7 +47,7 @@ pub enum Message {
     /// The caller no longer wants it.
     CancelCall { call: u64 },
     /// From a key's home.
-    Done { call: u64, reply: Box<Reply> },
+    Done { call: u64, reply: Box<Reply<SharedBytes>> },
     /// Control: runs there. Never on the path of a request.
     Run(Box<dyn FnOnce(&Rc<Core>) + Send>),
 }

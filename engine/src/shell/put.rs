@@ -8,8 +8,10 @@ use std::sync::Arc;
 use futures_lite::future::or;
 use hedgerow_wire::checksum::crc32c;
 use hedgerow_wire::frame::{FrameHeader, Op, Status, flags};
-use hedgerow_wire::limits::{OBJECT_LEN_MAX, STREAM_CREDIT_INITIAL_BYTES, STRIPE_LEN_MAX};
+use hedgerow_wire::limits::{STREAM_CREDIT_INITIAL_BYTES, STRIPE_LEN_MAX};
 use hedgerow_wire::part::RecordName;
+use hedgerow_wire::request::Refusal;
+use hedgerow_wire::stream::{Progress, PutStream};
 use hedgerow_wire::time::Timestamp;
 use hedgerow_wire::{Code, Key, ObjectChecksum, Record, Version};
 
@@ -27,8 +29,6 @@ pub struct Stripe {
     filled: usize,
     len_max: usize,
     code: Code,
-    /// Checksum of the frame that the stripe began with, if it is all that the stripe has.
-    sole_frame: Option<u32>,
 }
 
 impl Stripe {
@@ -53,7 +53,7 @@ enum Event {
     /// The client broke off, or a frame was damaged.
     Abort,
     /// The client broke a rule.
-    Refused(Status, &'static str),
+    Refused(Refusal),
 }
 
 /// The body of a put on its way in. The connection's reader fills it, the put's task takes from it.
@@ -61,52 +61,69 @@ pub struct PutBody {
     core: Rc<Core>,
     /// Length of the object, if the client said it.
     object_len: Option<u64>,
+    rules: RefCell<PutStream>,
+    /// What the frame under way will have brought the put to.
+    progress: Cell<Progress>,
     stripe: RefCell<Option<Stripe>>,
     unverified: RefCell<Vec<Stripe>>,
+    /// Bytes of the stripes that are full.
+    striped: Cell<u64>,
     events: RefCell<VecDeque<Event>>,
     signal: Signal,
-    received: Cell<u64>,
-    allowed: Cell<u64>,
     held: Cell<usize>,
     ended: Cell<bool>,
 }
 
 impl Drop for PutBody {
     fn drop(&mut self) {
-        self.hold(0);
+        self.core.put_bytes.set(self.core.put_bytes.get() - self.held.get());
     }
 }
 
 impl PutBody {
-    /// The body of the put that `header` begins; nothing if this core has no room for one more.
-    pub fn new(core: &Rc<Core>, header: &FrameHeader) -> Option<Rc<PutBody>> {
-        let known = !header.has(flags::LEN_UNKNOWN);
-        let body = PutBody {
+    /// The body of the put that `header` begins.
+    pub fn new(core: &Rc<Core>, header: &FrameHeader) -> Result<Rc<PutBody>, Refusal> {
+        let (rules, progress) = PutStream::begin(header, STREAM_CREDIT_INITIAL_BYTES)?;
+        let object_len = (!header.has(flags::LEN_UNKNOWN)).then_some(header.object_len);
+        // A put may hold the stripes that its credit lets come, and the one that it fills.
+        let most = u64::from(STREAM_CREDIT_INITIAL_BYTES) + STRIPE_LEN_MAX as u64;
+        let hold = object_len.unwrap_or(most).min(most) as usize;
+        if core.put_bytes.get() + hold > PUT_BYTES_MAX {
+            return Err(Refusal {
+                status: Status::Overloaded,
+                message: "too many bytes are on their way in: try again later, or slower",
+                field: "object_len",
+                value: header.object_len,
+            });
+        }
+        core.put_bytes.set(core.put_bytes.get() + hold);
+        Ok(Rc::new(PutBody {
             core: core.clone(),
-            object_len: known.then_some(header.object_len),
+            object_len,
+            rules: RefCell::new(rules),
+            progress: Cell::new(progress),
             stripe: RefCell::new(None),
             unverified: RefCell::default(),
+            striped: Cell::new(0),
             events: RefCell::default(),
             signal: Signal::default(),
-            received: Cell::new(0),
-            allowed: Cell::new(u64::from(STREAM_CREDIT_INITIAL_BYTES)),
-            held: Cell::new(0),
+            held: Cell::new(hold),
             ended: Cell::new(false),
-        };
-        // A put may hold the stripes that its credit lets come.
-        let most = u64::from(STREAM_CREDIT_INITIAL_BYTES) + STRIPE_LEN_MAX as u64;
-        let hold = body.object_len.unwrap_or(most).min(most) as usize;
-        if core.put_bytes.get() + hold > PUT_BYTES_MAX {
-            return None;
-        }
-        body.hold(hold);
-        Some(Rc::new(body))
+        }))
     }
 
-    /// Sets how many bytes of this core's room for bodies this put holds.
-    fn hold(&self, bytes: usize) {
-        let before = self.held.replace(bytes);
-        self.core.put_bytes.set(self.core.put_bytes.get() + bytes - before);
+    /// Looks at the header of a further frame. A frame that breaks a rule ends the put.
+    pub fn next_frame(&self, header: &FrameHeader) {
+        if !self.wants_bytes() {
+            return;
+        }
+        match self.rules.borrow_mut().frame(header) {
+            Ok(progress) => self.progress.set(progress),
+            Err(refusal) => {
+                self.ended.set(true);
+                self.push(Event::Refused(refusal));
+            }
+        }
     }
 
     /// Whether bytes that come are kept at all.
@@ -115,20 +132,13 @@ impl PutBody {
     }
 
     fn new_stripe(&self) -> Stripe {
-        let stripe_len = self.core.shared.settings.stripe_len;
-        let left = self.object_len.map_or(u64::MAX, |len| len - self.received.get());
-        let first = self.received.get() == 0;
-        let len_max = left.min(stripe_len as u64) as usize;
+        let settings = &self.core.shared.settings;
+        let left = self.object_len.map_or(u64::MAX, |len| len - self.striped.get());
+        let len_max = left.min(settings.stripe_len as u64) as usize;
         // What decides the code: all of an object of one stripe, else the full stripe.
-        let coded_len = if first { len_max } else { stripe_len };
-        let code = self.core.shared.settings.code.for_stripe(coded_len, self.core.shared.settings.min_part);
-        Stripe {
-            data: vec![0; code.part_len(len_max) * code.k()],
-            filled: 0,
-            len_max,
-            code,
-            sole_frame: None,
-        }
+        let coded_len = if self.striped.get() == 0 { len_max } else { settings.stripe_len };
+        let code = settings.code.for_stripe(coded_len, settings.min_part);
+        Stripe { data: vec![0; code.part_len(len_max) * code.k()], filled: 0, len_max, code }
     }
 
     /// The stripe that is coming in, to be filled and given back.
@@ -139,9 +149,8 @@ impl PutBody {
 
     /// Gives back what [`PutBody::take_stripe`] gave.
     pub fn give_back(&self, stripe: Stripe) {
-        // `received` counts whole stripes here; the one under way is added in `frame_verified`.
         if stripe.filled == stripe.len_max && stripe.len_max > 0 {
-            self.received.set(self.received.get() + stripe.filled as u64);
+            self.striped.set(self.striped.get() + stripe.filled as u64);
             self.unverified.borrow_mut().push(stripe);
         } else {
             *self.stripe.borrow_mut() = Some(stripe);
@@ -151,9 +160,6 @@ impl PutBody {
     /// Takes bytes that came in the connection's receive buffer.
     pub fn append(&self, mut bytes: &[u8]) {
         while !bytes.is_empty() && self.wants_bytes() {
-            if self.object_len.is_some_and(|len| self.received.get() >= len) {
-                return self.refuse(Status::BadRequest, "the body is longer than object_len says");
-            }
             let mut stripe = self.take_stripe();
             let room = stripe.room(bytes.len());
             let count = room.len();
@@ -169,19 +175,10 @@ impl PutBody {
         self.signal.raise();
     }
 
-    fn refuse(&self, status: Status, why: &'static str) {
-        self.ended.set(true);
-        self.push(Event::Refused(status, why));
-    }
-
     /// The client broke off.
     pub fn abort(&self) {
         self.ended.set(true);
         self.push(Event::Abort);
-    }
-
-    fn came(&self) -> u64 {
-        self.received.get() + self.stripe.borrow().as_ref().map_or(0, |stripe| stripe.filled as u64)
     }
 
     /// The frame under way is complete and its checksum is right.
@@ -189,41 +186,45 @@ impl PutBody {
         if !self.wants_bytes() {
             return;
         }
-        if header.has(flags::ABORT) {
-            return self.abort();
-        }
-        let came = self.came();
-        if header.offset + u64::from(header.body_len) != came {
-            return self.refuse(Status::BadRequest, "the frames of a put must follow each other");
-        }
-        if came > OBJECT_LEN_MAX {
-            return self.refuse(Status::TooLarge, "the object is larger than the daemon takes");
-        }
-        if came > self.allowed.get() {
-            return self.refuse(Status::BadRequest, "the client sent more than its credit");
-        }
-        let end = header.has(flags::END);
-        if end && self.object_len.is_some_and(|len| len != came) {
-            return self.refuse(Status::BadRequest, "the body is shorter than object_len says");
-        }
         for stripe in self.unverified.borrow_mut().drain(..) {
             self.push(Event::Stripe(finish(stripe, header)));
         }
-        if end {
-            let last = self.stripe.borrow_mut().take();
-            if came == 0 || last.as_ref().is_some_and(|stripe| stripe.filled > 0) {
-                let stripe = last.unwrap_or_else(|| self.new_stripe());
-                self.push(Event::Stripe(finish(stripe, header)));
+        match self.progress.get() {
+            Progress::More => {}
+            Progress::Aborted => self.abort(),
+            Progress::End { object_len } => {
+                self.push_last(object_len, header);
+                self.ended.set(true);
+                self.push(Event::End(object_len, header.object_checksum));
             }
-            self.ended.set(true);
-            self.push(Event::End(came, header.object_checksum));
         }
+    }
+
+    /// What is left when the body ends: a stripe that is not full, or that of an empty object.
+    fn push_last(&self, object_len: u64, header: &FrameHeader) {
+        let last = self.stripe.borrow_mut().take().filter(|stripe| stripe.filled > 0);
+        if last.is_none() && object_len > 0 {
+            return;
+        }
+        let mut stripe = last.unwrap_or_else(|| self.new_stripe());
+        if self.striped.get() == 0 {
+            // All of an object whose length was not known before: its own code is that of its length.
+            let settings = &self.core.shared.settings;
+            stripe.code = settings.code.for_stripe(stripe.filled, settings.min_part);
+        }
+        self.push(Event::Stripe(finish(stripe, header)));
+    }
+
+    /// The receiver's side of the stream's credit grows by `len` bytes; whether the client is to know.
+    fn grant(&self, len: u32) -> bool {
+        self.rules.borrow_mut().grant(len).is_ok() && self.wants_bytes()
     }
 
     async fn next(&self, deadline: Timestamp) -> Option<Event> {
         loop {
-            if let Some(event) = self.events.borrow_mut().pop_front() {
-                return Some(event);
+            let event = self.events.borrow_mut().pop_front();
+            if event.is_some() {
+                return event;
             }
             let now = clock::timestamp();
             if now >= deadline {
@@ -240,14 +241,9 @@ impl PutBody {
 /// A stripe that is complete (or the last one, which may be shorter): trimmed to its parts.
 fn finish(mut stripe: Stripe, header: &FrameHeader) -> StripeBytes {
     let len = stripe.filled;
-    stripe.sole_frame = (len == header.body_len as usize).then_some(header.body_checksum);
-    let checksum = stripe.sole_frame.unwrap_or_else(|| crc32c(&stripe.data[..len]));
-    if len < stripe.len_max {
-        // Shorter than was made room for: its parts are, too.
-        let padded = stripe.code.part_len(len) * stripe.code.k();
-        stripe.data.resize(padded.max(len), 0);
-        stripe.data.truncate(padded);
-    }
+    let sole_frame = len == header.body_len as usize;
+    let checksum = if sole_frame { header.body_checksum } else { crc32c(&stripe.data[..len]) };
+    stripe.data.resize(stripe.code.part_len(len) * stripe.code.k(), 0);
     StripeBytes { data: Arc::new(stripe.data), len, checksum, code: stripe.code }
 }
 
@@ -350,7 +346,7 @@ impl Put {
                 Ok(None)
             }
             Some(Event::Abort) => Err(failure(Status::Cancelled, "the client broke off")),
-            Some(Event::Refused(status, why)) => Err(failure(status, why)),
+            Some(Event::Refused(refusal)) => Err(failure(refusal.status, refusal.message)),
             None => Err(failure(Status::DeadlineExceeded, "the body had not come by the deadline")),
         }
     }
@@ -410,8 +406,7 @@ impl Put {
             under_way.count.set(under_way.count.get() - 1);
             match reply {
                 Reply::Written { .. } => {
-                    body.allowed.set(body.allowed.get() + u64::from(len));
-                    if body.wants_bytes() {
+                    if body.grant(len) {
                         let mut grant = FrameHeader::request(Op::Credit, request.id);
                         grant.flags |= flags::ANSWER;
                         grant.credit = len;

@@ -37,16 +37,12 @@ pub async fn serve(
             (Op::Stats, _) => control::stats(&connection, &header).await,
             (Op::Fault, _) => control::fault(&connection, &header, &body).await,
             (Op::Verify, _) => control::verify(&connection, &header, &body, header.deadline(started)).await,
-            _ => member::serve(&connection, &header, &body, header.deadline(started)).await,
+            (_, key) => member::serve(&connection, &request, &header, key.as_ref(), &body, started).await,
         }
     };
     let cancelled = async {
         while !request.cancelled.get() {
             request.signal.wait().await;
-            // Credit raises the same signal: whoever waits for it must see it too.
-            if !request.cancelled.get() {
-                request.credit_signal.raise();
-            }
         }
     };
     or(cancelled, served).await;

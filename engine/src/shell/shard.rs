@@ -22,7 +22,7 @@ pub struct Shard {
     /// The state machine.
     pub store: RefCell<Store<DmaBuffers>>,
     /// What it lives on.
-    pub device: Device,
+    pub device: Rc<Device>,
     /// What is done to it on purpose.
     pub faults: RefCell<Faults>,
     /// Device operations under way, those that a fault holds back included.
@@ -32,7 +32,7 @@ pub struct Shard {
 
 impl Shard {
     /// A shard around an opened store.
-    pub fn new(target: Target, store: Store<DmaBuffers>, device: Device) -> Shard {
+    pub fn new(target: Target, store: Store<DmaBuffers>, device: Rc<Device>) -> Shard {
         Shard {
             target,
             store: RefCell::new(store),
@@ -86,6 +86,17 @@ impl Shard {
     pub fn tick(&self) {
         self.store.borrow_mut().tick(clock::now());
         self.dirty.set(true);
+    }
+
+    /// Tells the store that the daemon stops.
+    pub fn begin_close(&self) {
+        self.store.borrow_mut().begin_close(clock::now());
+        self.dirty.set(true);
+    }
+
+    /// Whether the store has nothing under way any more.
+    pub fn closed(&self) -> bool {
+        self.store.borrow().closed()
     }
 
     /// Carries out what the store wants; whether there was anything.

@@ -1,0 +1,498 @@
+//! Starts a daemon's cores, opens its shards, listens, and stops it all again.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::os::fd::{FromRawFd, IntoRawFd};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use glommio::channels::shared_channel::{self, SharedReceiver, SharedSender};
+use glommio::net::TcpListener;
+use glommio::{ExecutorJoinHandle, Latency, LocalExecutorBuilder, Placement, Shares};
+use hedgerow_wire::{Member, Target, Version};
+
+use super::buffers::DmaBuffers;
+use super::clock;
+use super::connection;
+use super::core::{Core, Shared};
+use super::device::{self, Device, DeviceEffect, DeviceError};
+use super::identity::{self, Identity, IdentityError};
+use super::limits::{CONNECTIONS_MAX, DRAIN_MAX, HOUSEKEEPING, MAILBOX_MESSAGES, UNFINISHED_MAX};
+use super::mailbox::Message;
+use super::oneshot::Signal;
+use super::settings::Settings;
+use super::shard::Shard;
+use crate::codec::Codec;
+use crate::coordinator::{Config, Coordinator};
+use crate::memory::MemoryTier;
+use crate::ring::{Ring, TargetSpec};
+use crate::slab::{Opening, StoreConfig};
+
+/// Why a daemon does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its folder cannot be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// Its address cannot be listened on.
+    #[error("--listen = '{address}': {source}: is another daemon running there?")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Too few of its shards can be opened.
+    #[error("only {opened} of {shards} shards can be opened, code {code} needs {need}:\n  {}", reasons.join("\n  "))]
+    Shards {
+        /// Shards that can be opened.
+        opened: usize,
+        /// Shards that there are.
+        shards: usize,
+        /// The code.
+        code: String,
+        /// Shards that are needed to read anything at all.
+        need: usize,
+        /// What is wrong with the others.
+        reasons: Vec<String>,
+    },
+    /// The runtime refused.
+    #[error("core {core} cannot be started: {message}")]
+    Runtime {
+        /// Which core.
+        core: usize,
+        /// Why.
+        message: String,
+    },
+}
+
+/// A shard's report after the attempt to open it.
+struct Opened {
+    shard: usize,
+    result: Result<OpenedShard, String>,
+}
+
+/// What opening a shard found.
+#[derive(Clone, Debug)]
+pub struct OpenedShard {
+    /// Highest version on it.
+    pub highest: Version,
+    /// Parts in its index.
+    pub parts: u64,
+    /// Capacity in bytes.
+    pub capacity_bytes: u64,
+    /// How long it took.
+    pub took: Duration,
+    /// A snapshot of the index was used.
+    pub from_snapshot: bool,
+}
+
+/// A running daemon.
+pub struct Daemon {
+    shared: Arc<Shared>,
+    cores: Vec<ExecutorJoinHandle<()>>,
+    /// What opening each shard found.
+    pub shards: Vec<Result<OpenedShard, String>>,
+    /// The codec's kernel.
+    pub kernel: &'static str,
+    _identity: Identity,
+}
+
+/// Starts a daemon; it listens when this returns.
+pub fn start(settings: Settings) -> Result<Daemon, StartError> {
+    let identity = identity::take(&settings.data)?;
+    let listen = settings.listen;
+    let listener = StdListener::bind(listen).map_err(|source| StartError::Listen { address: listen, source })?;
+    let address = listener.local_addr().map_err(|source| StartError::Listen { address: listen, source })?;
+    let shared = Arc::new(share(settings, identity.daemon_id, address));
+    let prepared: Vec<Result<u64, DeviceError>> =
+        shared.settings.shards.iter().map(|(path, size)| device::prepare(path, *size)).collect();
+    let (reports, opened) = mpsc::channel();
+    let go = Arc::new(OnceLock::new());
+    let cores = spawn_cores(&shared, prepared, &reports, &go, listener)?;
+    drop(reports);
+    let mut shards: Vec<Option<Result<OpenedShard, String>>> = vec![None; shared.settings.shards.len()];
+    for Opened { shard, result } in opened {
+        shards[shard] = Some(result);
+    }
+    let never = || Err("its core ended before it was opened".to_owned());
+    let shards: Vec<_> = shards.into_iter().map(|shard| shard.unwrap_or_else(never)).collect();
+    let daemon = Daemon { kernel: Codec::new().kernel(), cores, shards, shared, _identity: identity };
+    daemon.check_shards()?;
+    let highest = daemon.shards.iter().flatten().map(|shard| shard.highest).max();
+    // Nobody else sets it.
+    let _ = go.set(highest.unwrap_or(Version::ZERO));
+    Ok(daemon)
+}
+
+fn share(settings: Settings, daemon_id: u128, address: SocketAddr) -> Shared {
+    let cores = settings.cores.len();
+    let coordinators = settings.coordinators;
+    // Dedicated coordinator cores come first; shards are dealt to the others in turn.
+    let shard_cores =
+        (0..settings.shards.len()).map(|shard| coordinators + shard % (cores - coordinators)).collect();
+    let coordinator_cores = if coordinators == 0 { (0..cores).collect() } else { (0..coordinators).collect() };
+    Shared {
+        domains: failure_domains(&settings),
+        daemon_id,
+        shard_cores,
+        coordinator_cores,
+        stopping: AtomicBool::new(false),
+        started: clock::timestamp(),
+        address,
+        reasons: OnceLock::new(),
+        connections: AtomicUsize::new(0),
+        drained: AtomicUsize::new(0),
+        settings,
+    }
+}
+
+/// Shards on one device share a failure domain: numbers the devices.
+fn failure_domains(settings: &Settings) -> Vec<u32> {
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+    let device_of = |path: &PathBuf| {
+        let existing = path.ancestors().find_map(|p| std::fs::metadata(if p.as_os_str().is_empty() { ".".as_ref() } else { p }).ok());
+        existing.map_or(0, |meta| if meta.file_type().is_block_device() { meta.rdev() } else { meta.dev() })
+    };
+    let devices: Vec<u64> = settings.shards.iter().map(|(path, _)| device_of(path)).collect();
+    let mut known = devices.clone();
+    known.sort_unstable();
+    known.dedup();
+    devices.iter().map(|device| known.binary_search(device).unwrap_or(0) as u32).collect()
+}
+
+type Ends = (Vec<Option<SharedSender<Message>>>, Vec<Option<SharedReceiver<Message>>>);
+
+/// The channels between all ordered pairs of cores: for each core its senders and receivers.
+fn channels(cores: usize) -> Vec<Ends> {
+    let mut ends: Vec<Ends> =
+        (0..cores).map(|_| ((0..cores).map(|_| None).collect(), (0..cores).map(|_| None).collect())).collect();
+    for from in 0..cores {
+        for to in (0..cores).filter(|&to| to != from) {
+            let (sender, receiver) = shared_channel::new_bounded(MAILBOX_MESSAGES);
+            ends[from].0[to] = Some(sender);
+            ends[to].1[from] = Some(receiver);
+        }
+    }
+    ends
+}
+
+fn spawn_cores(
+    shared: &Arc<Shared>,
+    prepared: Vec<Result<u64, DeviceError>>,
+    reports: &mpsc::Sender<Opened>,
+    go: &Arc<OnceLock<Version>>,
+    listener: StdListener,
+) -> Result<Vec<ExecutorJoinHandle<()>>, StartError> {
+    let mut prepared: Vec<_> = prepared.into_iter().map(Some).collect();
+    let mut listener = Some(listener);
+    let mut handles = Vec::new();
+    for (id, (senders, receivers)) in channels(shared.settings.cores.len()).into_iter().enumerate() {
+        let start = CoreStart {
+            id,
+            shared: shared.clone(),
+            devices: (0..prepared.len())
+                .filter(|&shard| shared.shard_cores[shard] == id)
+                .filter_map(|shard| Some((shard, prepared[shard].take()?)))
+                .collect(),
+            senders,
+            receivers,
+            reports: reports.clone(),
+            go: go.clone(),
+            listener: listener.take(),
+        };
+        let builder = LocalExecutorBuilder::new(Placement::Fixed(shared.settings.cores[id]))
+            .name(&format!("core-{id}"))
+            .spin_before_park(shared.settings.spin)
+            .ring_depth(1024);
+        let handle = builder.spawn(move || start.run());
+        let message = |error: glommio::GlommioError<()>| error.to_string();
+        handles.push(handle.map_err(|error| StartError::Runtime { core: id, message: message(error) })?);
+    }
+    Ok(handles)
+}
+
+impl Daemon {
+    fn check_shards(&self) -> Result<(), StartError> {
+        let settings = &self.shared.settings;
+        let reasons: Vec<String> = self.shards.iter().filter_map(|shard| shard.clone().err()).collect();
+        let all: Vec<String> =
+            self.shards.iter().map(|shard| shard.clone().err().unwrap_or_default()).collect();
+        // Nobody else sets it.
+        let _ = self.shared.reasons.set(all);
+        let opened = self.shards.len() - reasons.len();
+        if opened < settings.code.write_quorum() {
+            self.shared.stopping.store(true, Ordering::Release);
+            return Err(StartError::Shards {
+                opened,
+                shards: self.shards.len(),
+                code: settings.code.to_string(),
+                need: settings.code.write_quorum(),
+                reasons,
+            });
+        }
+        Ok(())
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.shared.address
+    }
+
+    /// How it runs.
+    pub fn settings(&self) -> &Settings {
+        &self.shared.settings
+    }
+
+    /// Failure domains among its shards.
+    pub fn failure_domains(&self) -> usize {
+        self.shared.domains.iter().max().map_or(0, |max| *max as usize + 1)
+    }
+
+    /// Tells it to finish what is under way and stop.
+    pub fn stop(&self) {
+        self.shared.stopping.store(true, Ordering::Release);
+    }
+
+    /// Waits until it has stopped. An error names a core that ended by a broken invariant.
+    pub fn join(self) -> Result<(), String> {
+        let mut failed = Vec::new();
+        for (id, core) in self.cores.into_iter().enumerate() {
+            if let Err(error) = core.join() {
+                failed.push(format!("core {id}: {error}"));
+            }
+        }
+        if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
+    }
+}
+
+/// What a core needs to come up.
+struct CoreStart {
+    id: usize,
+    shared: Arc<Shared>,
+    devices: Vec<(usize, Result<u64, DeviceError>)>,
+    senders: Vec<Option<SharedSender<Message>>>,
+    receivers: Vec<Option<SharedReceiver<Message>>>,
+    reports: mpsc::Sender<Opened>,
+    go: Arc<OnceLock<Version>>,
+    listener: Option<StdListener>,
+}
+
+impl CoreStart {
+    async fn run(self) {
+        let data_path = glommio::executor().create_task_queue(
+            Shares::Static(1000),
+            Latency::Matters(Duration::from_micros(100)),
+            "data path",
+        );
+        let core = self.build(data_path);
+        for (peer, sender) in self.senders.into_iter().enumerate() {
+            if let Some(sender) = sender {
+                let outbox = core.outbox(peer).clone();
+                core.spawn(async move { outbox.run(sender.connect().await).await });
+            }
+        }
+        for (peer, receiver) in self.receivers.into_iter().enumerate() {
+            if let Some(receiver) = receiver {
+                core.spawn(receive(core.clone(), peer, receiver));
+            }
+        }
+        for (shard, prepared) in self.devices {
+            let result = match prepared {
+                Ok(len) => open_shard(&core, shard, len).await,
+                Err(error) => Err(error.to_string()),
+            };
+            // The other end waits for all reports, or has given up with an error of its own.
+            let _ = self.reports.send(Opened { shard, result });
+        }
+        drop(self.reports);
+        let highest = loop {
+            if let Some(highest) = self.go.get() {
+                break *highest;
+            }
+            if core.stopping() {
+                return;
+            }
+            glommio::timer::sleep(Duration::from_millis(1)).await;
+        };
+        core.coordinator.borrow_mut().observe(highest);
+        core.spawn(core.clone().run_timer());
+        if let Some(listener) = self.listener {
+            core.spawn(accept(core.clone(), listener));
+        }
+        housekeeping(&core).await;
+        stop(&core).await;
+    }
+
+    fn build(&self, data_path: glommio::TaskQueueHandle) -> Rc<Core> {
+        let shared = self.shared.clone();
+        let settings = &shared.settings;
+        let specs: Vec<TargetSpec> = (0..settings.shards.len())
+            .map(|shard| TargetSpec { target: target(shard), domain: shared.domains[shard], weight: 1 })
+            .collect();
+        let config = Config { policy: settings.read_policy, ..Config::new(settings.code) };
+        let seed = shared.daemon_id as u64 ^ clock::now().wall_us;
+        let coordinator = Coordinator::new(config, Ring::new(&specs), self.id as u16, seed);
+        let homes = shared.coordinator_cores.len() as u64;
+        let share = if shared.coordinator_cores.contains(&self.id) { settings.memory_bytes / homes } else { 0 };
+        let memory = MemoryTier::new(share, (share >> 15).max(64) as usize);
+        Core::new(self.id, shared.clone(), coordinator, memory, data_path)
+    }
+}
+
+fn target(shard: usize) -> Target {
+    Target { member: Member(0), shard: shard as u16 }
+}
+
+async fn receive(core: Rc<Core>, peer: usize, receiver: SharedReceiver<Message>) {
+    let receiver = receiver.connect().await;
+    while let Some(message) = receiver.recv().await {
+        core.receive(peer, message);
+        core.pump();
+    }
+}
+
+/// The file that a clean stop leaves for a shard.
+fn snapshot_path(settings: &Settings, shard: usize) -> PathBuf {
+    settings.data.join(format!("shard-{shard}.index"))
+}
+
+async fn open_shard(core: &Rc<Core>, shard: usize, len: u64) -> Result<OpenedShard, String> {
+    let settings = &core.shared.settings;
+    let path = &settings.shards[shard].0;
+    let begun = clock::timestamp();
+    let device = Device::open(path).await.map_err(|error| error.to_string())?;
+    let snapshot_path = snapshot_path(settings, shard);
+    let snapshot = std::fs::File::open(&snapshot_path).ok().and_then(|file| {
+        // SAFETY: the file is the daemon's own and held by its lock; nobody shortens it while it is
+        // mapped. What it holds is checked and refused if it is wrong.
+        unsafe { memmap2::Mmap::map(&file) }.ok()
+    });
+    let from_snapshot = snapshot.is_some();
+    let config = StoreConfig::new(core.shared.daemon_id, shard as u16, len, settings.code)
+        .with_seed(identity::random_u128().map_err(|error| error.to_string())?);
+    let mut opening = Opening::new(config, DmaBuffers, snapshot.as_deref(), clock::now());
+    let device = Rc::new(device);
+    drive_opening(core, &device, &mut opening).await;
+    let store = opening.finish().map_err(|error| format!("{}: {error}", path.display()))?;
+    drop(snapshot);
+    let _ = std::fs::remove_file(&snapshot_path);
+    let stats = store.stats();
+    let report = OpenedShard {
+        highest: store.highest_version(),
+        parts: stats.parts,
+        capacity_bytes: stats.capacity_bytes,
+        took: clock::timestamp().since(begun),
+        from_snapshot,
+    };
+    let shard = Rc::new(Shard::new(target(shard), store, device));
+    core.shards.borrow_mut().insert(shard.target.shard, shard);
+    Ok(report)
+}
+
+/// Carries out what an opening store asks of its device, several operations at a time.
+async fn drive_opening(core: &Rc<Core>, device: &Rc<Device>, opening: &mut Opening<DmaBuffers>) {
+    let completed = Rc::new(RefCell::new(VecDeque::new()));
+    let signal = Rc::new(Signal::default());
+    loop {
+        while let Some(effect) = opening.poll() {
+            let Ok(operation) = DeviceEffect::from_effect(effect) else { continue };
+            let (device, completed, signal) = (device.clone(), completed.clone(), signal.clone());
+            core.spawn(async move {
+                let done = device.perform(operation).await;
+                completed.borrow_mut().push_back(done);
+                signal.raise();
+            });
+        }
+        if opening.done() {
+            return;
+        }
+        let next = completed.borrow_mut().pop_front();
+        match next {
+            Some((io, result)) => opening.complete(io, result, clock::now()),
+            None => signal.wait().await,
+        }
+    }
+}
+
+/// Takes connections and deals them to the cores in turn: the system's own dealing (one listener a
+/// core) leaves some cores without any when there are few connections.
+async fn accept(core: Rc<Core>, listener: StdListener) {
+    // SAFETY: the descriptor was just given up by the listener that owned it.
+    let listener = unsafe { TcpListener::from_raw_fd(listener.into_raw_fd()) };
+    let cores = core.shared.settings.cores.len();
+    let mut next = 0;
+    loop {
+        match listener.shared_accept().await {
+            Ok(accepted) => {
+                if core.stopping() || core.shared.connections.load(Ordering::Relaxed) >= CONNECTIONS_MAX {
+                    // Bound and dropped: closed. The client sees it at once and may try another daemon.
+                    drop(accepted.bind_to_executor());
+                    continue;
+                }
+                core.shared.connections.fetch_add(1, Ordering::Relaxed);
+                core.run_on(next, move |there| {
+                    let stream = accepted.bind_to_executor();
+                    there.spawn(connection::serve(there.clone(), stream));
+                });
+                next = (next + 1) % cores;
+            }
+            Err(error) => {
+                // Out of descriptors, most likely: closing connections makes room.
+                tracing::warn!(%error, "cannot take a connection");
+                glommio::timer::sleep(HOUSEKEEPING).await;
+            }
+        }
+    }
+}
+
+async fn housekeeping(core: &Rc<Core>) {
+    while !core.stopping() {
+        glommio::timer::sleep(HOUSEKEEPING).await;
+        let before = clock::timestamp() - UNFINISHED_MAX;
+        let closed = core.connections.close_stalled(before);
+        if closed > 0 {
+            tracing::debug!(closed, "connections closed that left a frame unfinished");
+        }
+    }
+}
+
+async fn wait_until(limit: Duration, done: impl Fn() -> bool) {
+    let end = clock::timestamp() + limit;
+    while !done() && clock::timestamp() < end {
+        glommio::timer::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Finishes what is under way, closes the stores and leaves snapshots of their indexes.
+async fn stop(core: &Rc<Core>) {
+    wait_until(DRAIN_MAX, || core.connections.requests() == 0 && !core.connections.sending()).await;
+    // Other cores' requests may still need this core's shards: all wait for each other.
+    core.shared.drained.fetch_add(1, Ordering::AcqRel);
+    let cores = core.shared.settings.cores.len();
+    wait_until(DRAIN_MAX, || core.shared.drained.load(Ordering::Acquire) >= cores).await;
+    core.connections.close_all();
+    let shards: Vec<Rc<Shard>> = core.shards.borrow().values().cloned().collect();
+    for shard in &shards {
+        shard.begin_close();
+    }
+    core.pump();
+    wait_until(DRAIN_MAX, || shards.iter().all(|shard| shard.closed())).await;
+    for shard in &shards {
+        if !shard.closed() {
+            tracing::warn!(shard = shard.target.shard, "could not be closed in time: its next start scans it");
+            continue;
+        }
+        let mut bytes = Vec::new();
+        shard.store.borrow().snapshot(&mut bytes);
+        let path = snapshot_path(&core.shared.settings, usize::from(shard.target.shard));
+        if let Err(error) = identity::write_durably(&path, &bytes) {
+            tracing::warn!(path = %path.display(), %error, "cannot write the snapshot: the next start scans");
+        }
+    }
+}
