@@ -258,21 +258,21 @@ fn shard_stats(core: &Core, shard: &Shard) -> ShardStats {
     let stats = shard.store.borrow().stats();
     ShardStats {
         shard: shard.target.shard,
-        state: if stats.failed { ShardState::SetAside } else { ShardState::Serving },
+        state: if stats.set_aside { ShardState::SetAside } else { ShardState::Serving },
         path: shard.device.path().display().to_string(),
         domain: core.shared.domains[usize::from(shard.target.shard)],
-        capacity_bytes: stats.capacity_bytes,
-        used_bytes: stats.used_bytes,
+        capacity_bytes: stats.slabs * u64::from(shard.slab_len),
+        used_bytes: (stats.slabs - stats.slabs_free) * u64::from(shard.slab_len),
         parts: stats.parts,
-        reads: stats.reads,
-        writes: stats.writes,
-        read_bytes: stats.read_bytes,
-        written_bytes: stats.written_bytes,
-        evicted_parts: stats.evicted_parts,
-        damaged_parts: stats.damaged_parts,
-        io_errors: stats.io_errors,
+        reads: stats.read_hits + stats.read_misses,
+        writes: stats.parts_admitted,
+        read_bytes: shard.read_bytes.get(),
+        written_bytes: stats.bytes_written,
+        evicted_parts: stats.parts_evicted,
+        damaged_parts: stats.parts_damaged,
+        io_errors: stats.read_errors + stats.write_errors,
         in_flight: shard.under_way.get() as u32,
-        reason: if stats.failed { "its device failed".to_owned() } else { String::new() },
+        reason: if stats.set_aside { "its device failed too often".to_owned() } else { String::new() },
     }
 }
 
