@@ -402,6 +402,6 @@ fn the_tables_of_the_documentation_are_those_of_the_code() {
         hello().hash(Namespace(0)).0.to_le_bytes().iter().map(|b| format!("{b:02x}")).collect();
     assert!(text.contains(&hash), "the hash is {hash}");
     assert!(text.contains(&format!("{:#010x}", crc32c(VALUE))));
-    assert_eq!(hedgerow_wire::limits::BODY_LEN_MAX, 1_050_328);
+    assert_eq!(limits::BODY_LEN_MAX, 1_050_328);
     assert!(header.contains("a body at most 1,050,328 "));
 }
