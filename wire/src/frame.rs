@@ -156,7 +156,7 @@ pub struct FrameHeader {
     pub deadline_budget_us: u32,
     /// How old an answer may be, in milliseconds (with [`flags::MAY_BE_STALE`]).
     pub max_stale_ms: u32,
-    /// Body bytes that the receiver of this frame may send on this stream, beyond what it had.
+    /// Credit frames: body bytes that the receiver of this frame may send on this stream, beyond what it had.
     pub credit: u32,
     /// Requests: the version asked about (`IF_VERSION`). Answers: the object's version.
     pub version: Version,
@@ -168,7 +168,7 @@ pub struct FrameHeader {
     pub object_len: u64,
     /// Put: time to live in milliseconds, 0 for ever. Answers: what is left of it.
     pub ttl_ms: u64,
-    /// Put (last frame), get answers: the writer's checksum of the whole object.
+    /// Put (last frame), get answers (every frame): the writer's checksum of the whole object.
     pub object_checksum: ObjectChecksum,
 }
 

@@ -68,7 +68,7 @@ pub struct PartMeta {
     pub encryption_key_id: u64,
     /// The nonce of the encryption. Opaque to the daemon.
     pub encryption_nonce: [u8; 12],
-    /// Encoded tags (each a length byte and its bytes), at most [`TAGS_LEN_MAX`] bytes.
+    /// Encoded tags (each a length byte and its bytes), at most [`TAGS_LEN_MAX`](crate::limits::TAGS_LEN_MAX) bytes.
     pub tags: SmallVec<[u8; 16]>,
 }
 

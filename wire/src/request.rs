@@ -132,12 +132,7 @@ const PUT_FURTHER: Rules = Rules {
 
 const GET: Rules = Rules {
     may: flags::STRICT | flags::MAY_BE_STALE | flags::IMMUTABLE,
-    fields: fields::NAMESPACE
-        | fields::READ_POLICY
-        | fields::MAX_STALE
-        | fields::CREDIT
-        | fields::OFFSET
-        | fields::LENGTH,
+    fields: fields::NAMESPACE | fields::READ_POLICY | fields::MAX_STALE | fields::OFFSET | fields::LENGTH,
     ..OBJECT
 };
 

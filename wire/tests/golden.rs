@@ -323,3 +323,85 @@ fn every_op_has_its_frames() {
         assert_eq!(has(true), !matches!(op, Op::Cancel | Op::Touch), "{op:?}");
     }
 }
+
+/// Rows of the tables of a text that begin with numbers: the first `N` cells.
+fn rows<const N: usize>(section: &str) -> Vec<[String; N]> {
+    let cells = |line: &str| -> Option<[String; N]> {
+        let mut cells =
+            line.strip_prefix("| ")?.split(" | ").map(|cell| cell.trim_end_matches(" |").to_owned());
+        let row: [Option<String>; N] = std::array::from_fn(|_| cells.next());
+        row[0].as_ref()?.parse::<u32>().ok()?;
+        row.iter().all(Option::is_some).then(|| row.map(Option::unwrap))
+    };
+    section.lines().filter_map(cells).collect()
+}
+
+fn section<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
+    let start = text.find(from).unwrap_or_else(|| panic!("no '{from}'"));
+    let end = text[start..].find(to).unwrap_or_else(|| panic!("no '{to}' after '{from}'"));
+    &text[start..start + end]
+}
+
+/// The rows cover `len` bytes without gap or overlap.
+fn check_covers(section: &str, len: usize) {
+    let mut at = 0;
+    for [offset, size, name] in rows::<3>(section) {
+        let Ok(size) = size.parse::<usize>() else { continue };
+        assert_eq!(offset.parse(), Ok(at), "{name}");
+        at += size;
+    }
+    assert_eq!(at, len);
+}
+
+#[test]
+fn the_tables_of_the_documentation_are_those_of_the_code() {
+    use hedgerow_wire::frame::layout;
+    let text = std::fs::read_to_string(place("../docs/protocol.md")).unwrap();
+    let header = section(&text, "\n## Frames", "\n### Checksums");
+    check_covers(header, 160);
+    check_covers(&text[text.find("The part head has 192 bytes").unwrap()..], 192);
+    let offsets: BTreeMap<_, _> = rows::<3>(header).into_iter().map(|[at, _, name]| (name, at)).collect();
+    for (name, offset) in [
+        ("op", layout::OP),
+        ("flags", layout::FLAGS),
+        ("header_checksum", layout::HEADER_CHECKSUM),
+        ("key_checksum", layout::KEY_CHECKSUM),
+        ("body_checksum", layout::BODY_CHECKSUM),
+        ("body_len", layout::BODY_LEN),
+        ("key_len", layout::KEY_LEN),
+        ("status", layout::STATUS),
+        ("priority", layout::PRIORITY),
+        ("ack", layout::ACK),
+        ("read_policy", layout::READ_POLICY),
+        ("checksum_kind", layout::CHECKSUM_KIND),
+        ("request_id", layout::REQUEST_ID),
+        ("trace_id", layout::TRACE_ID),
+        ("topology_epoch", layout::TOPOLOGY_EPOCH),
+        ("namespace", layout::NAMESPACE),
+        ("deadline_budget_us", layout::DEADLINE_BUDGET_US),
+        ("max_stale_ms", layout::MAX_STALE_MS),
+        ("credit", layout::CREDIT),
+        ("version_hlc", layout::VERSION_HLC),
+        ("version_coordinator", layout::VERSION_COORDINATOR),
+        ("offset", layout::OFFSET),
+        ("length", layout::LENGTH),
+        ("object_len", layout::OBJECT_LEN),
+        ("ttl_ms", layout::TTL_MS),
+        ("object_checksum", layout::OBJECT_CHECKSUM),
+    ] {
+        assert_eq!(offsets.get(&format!("`{name}`")), Some(&offset.to_string()), "{name}");
+    }
+    let named = |part: &str| -> Vec<(String, String)> {
+        rows::<2>(part).into_iter().map(|[number, name]| (number, name)).collect()
+    };
+    let ops: Vec<_> = Op::ALL.iter().map(|&op| ((op as u8).to_string(), format!("`{op:?}`"))).collect();
+    assert_eq!(named(section(&text, "\n## Ops", "\n### Hello")), ops);
+    let statuses: Vec<_> = Status::ALL.iter().map(|&s| ((s as u8).to_string(), format!("`{s:?}`"))).collect();
+    assert_eq!(named(section(&text, "\n## Statuses", "\n## Retrying")), statuses);
+    let hash: String =
+        hello().hash(Namespace(0)).0.to_le_bytes().iter().map(|b| format!("{b:02x}")).collect();
+    assert!(text.contains(&hash), "the hash is {hash}");
+    assert!(text.contains(&format!("{:#010x}", crc32c(VALUE))));
+    assert_eq!(limits::BODY_LEN_MAX, 1_050_328);
+    assert!(header.contains("a body at most 1,050,328 "));
+}

@@ -76,7 +76,7 @@ fn each_op_takes_its_own_fields_only() {
     ];
     let expected = |op: Op| match op {
         Op::Put => "ack checksum namespace ttl",
-        Op::Get => "credit length namespace offset read_policy",
+        Op::Get => "length namespace offset read_policy",
         Op::Delete => "ack namespace",
         Op::Stat => "namespace",
         Op::Credit => "credit",
