@@ -4,4 +4,5 @@
 //! their own; `shell` (feature `shell`) is the only place that knows glommio and puts them together.
 
 pub mod codec;
+pub mod memory;
 pub mod ring;
