@@ -48,18 +48,18 @@ fn the_count_counts() {
 /// be allocated.
 fn check(k: u8, m: u8, part_len: usize, lost: usize) {
     let mut codec = Codec::new();
-    let code = Code::new(k, m).unwrap();
+    let code = Code::new(k, m).expect("a code");
     let data: Vec<u8> = (0..code.k() * part_len).map(|at| (at * 31 + at / 251) as u8).collect();
     let mut parity = vec![0u8; code.m() * part_len];
     for round in 0..2 {
         let mut buffers: Vec<&mut [u8]> = parity.chunks_mut(part_len).collect();
-        let encoding = allocations(|| codec.encode(code, &data, &mut buffers).unwrap());
+        let encoding = allocations(|| codec.encode(code, &data, &mut buffers).expect("parity"));
 
         let parts: Vec<&[u8]> = data.chunks(part_len).chain(parity.chunks(part_len)).collect();
         let have: Vec<(u8, &[u8])> = (lost..code.n()).map(|part| (part as u8, parts[part])).collect();
         let mut rebuilt = vec![0u8; lost * part_len];
         let mut want: Vec<(u8, &mut [u8])> = (0..).zip(rebuilt.chunks_mut(part_len)).collect();
-        let rebuilding = allocations(|| codec.reconstruct(code, &have, &mut want).unwrap());
+        let rebuilding = allocations(|| codec.reconstruct(code, &have, &mut want).expect("rebuilt"));
         assert!(rebuilt == data[..lost * part_len]);
         if round == 1 {
             assert_eq!((encoding, rebuilding), (0, 0), "{code}, parts of {part_len} bytes");
