@@ -2,11 +2,15 @@
 //! and rates of one stripe size compare across codes.
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 
+mod aligned;
+
 use std::time::Duration;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use hedgerow_engine::codec::Codec;
 use hedgerow_wire::Code;
+
+use crate::aligned::Aligned;
 
 const STRIPE_LENS: [usize; 4] = [16 << 10, 64 << 10, 256 << 10, 1 << 20];
 
@@ -14,13 +18,13 @@ const STRIPE_LENS: [usize; 4] = [16 << 10, 64 << 10, 256 << 10, 1 << 20];
 struct Stripe {
     code: Code,
     part_len: usize,
-    bytes: Vec<u8>,
+    bytes: Aligned,
 }
 
 impl Stripe {
     fn new(codec: &mut Codec, code: Code, stripe_len: usize) -> Stripe {
         let part_len = code.part_len(stripe_len);
-        let mut bytes: Vec<u8> = (0..code.n() * part_len).map(|at| (at * 131 + at / 253) as u8).collect();
+        let mut bytes = Aligned::new(code.n() * part_len);
         let (data, parity) = bytes.split_at_mut(code.k() * part_len);
         let mut buffers: Vec<&mut [u8]> = parity.chunks_mut(part_len).collect();
         codec.encode(code, data, &mut buffers).expect("buffers fit the code");
@@ -42,8 +46,8 @@ fn encode(criterion: &mut Criterion) {
     for code in [code(1, 2), code(4, 1), code(4, 2), code(8, 3), code(10, 4), code(64, 16), code(200, 55)] {
         for stripe_len in STRIPE_LENS {
             let part_len = code.part_len(stripe_len);
-            let data: Vec<u8> = (0..code.k() * part_len).map(|at| (at * 131 + at / 253) as u8).collect();
-            let mut parity = vec![0u8; code.m() * part_len];
+            let data = Aligned::new(code.k() * part_len);
+            let mut parity = Aligned::new(code.m() * part_len);
             let mut buffers: Vec<&mut [u8]> = parity.chunks_mut(part_len).collect();
             group.throughput(Throughput::Bytes(stripe_len as u64));
             group.bench_function(BenchmarkId::new(code.to_string(), stripe_len), |bencher| {
@@ -58,7 +62,7 @@ fn reconstruct_one(criterion: &mut Criterion, group: &str, code: Code, stripe_le
     let mut codec = Codec::new();
     let stripe = Stripe::new(&mut codec, code, stripe_len);
     let have = stripe.parts_without(lost);
-    let mut rebuilt = vec![0u8; lost.len() * stripe.part_len];
+    let mut rebuilt = Aligned::new(lost.len() * stripe.part_len);
     let mut want: Vec<(u8, &mut [u8])> =
         lost.iter().copied().zip(rebuilt.chunks_mut(stripe.part_len)).collect();
     let mut group = criterion.benchmark_group(group);
@@ -103,7 +107,7 @@ fn plan(criterion: &mut Criterion) {
         let stripe = Stripe::new(&mut Codec::new(), code, 64 * code.k());
         let lost: Vec<u8> = (0..lose).collect();
         let have = stripe.parts_without(&lost);
-        let mut rebuilt = vec![0u8; lost.len() * stripe.part_len];
+        let mut rebuilt = Aligned::new(lost.len() * stripe.part_len);
         group.bench_function(format!("{code} lost first {lose}"), |bencher| {
             bencher.iter_batched_ref(
                 Codec::new,

@@ -3,12 +3,16 @@
 //! `codec` is this repository's, `rs-simd` is `reed-solomon-simd`.
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a bench reads the clock and prints")]
 
+mod aligned;
+
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use hedgerow_engine::codec::Codec;
 use hedgerow_wire::Code;
 use reed_solomon_simd::{ReedSolomonDecoder, ReedSolomonEncoder};
+
+use crate::aligned::Aligned;
 
 const SAMPLES: usize = 15;
 const SAMPLE_TIME: Duration = Duration::from_micros(2500);
@@ -46,12 +50,12 @@ fn compare(k: usize, m: usize, stripe_len: usize) {
     let code = Code::new(k as u8, m as u8).expect("a code");
     // The other library takes even lengths only.
     let part_len = code.part_len(stripe_len).next_multiple_of(2);
-    let data: Vec<u8> = (0..k * part_len).map(|at| (at * 131 + at / 253) as u8).collect();
+    let data = Aligned::new(k * part_len);
     let sources: Vec<&[u8]> = data.chunks(part_len).collect();
 
     let mut codec = Codec::new();
-    let mut parity = vec![0u8; m * part_len];
-    let mut other_parity = vec![0u8; m * part_len];
+    let mut parity = Aligned::new(m * part_len);
+    let mut other_parity = Aligned::new(m * part_len);
     let mut encoder = ReedSolomonEncoder::new(k, m, part_len).expect("a code");
     let mut ours = || {
         let mut buffers: Vec<&mut [u8]> = parity.chunks_mut(part_len).collect();
@@ -71,14 +75,14 @@ fn compare(k: usize, m: usize, stripe_len: usize) {
     for lose in [1, m.min(k)] {
         let have: Vec<(u8, &[u8])> =
             (0u8..).zip(sources.iter().copied().chain(parity.chunks(part_len))).skip(lose).collect();
-        let mut rebuilt = vec![0u8; lose * part_len];
+        let mut rebuilt = Aligned::new(lose * part_len);
         let mut ours = || {
             let mut want: Vec<(u8, &mut [u8])> = (0..).zip(rebuilt.chunks_mut(part_len)).collect();
             codec.reconstruct(code, &have, &mut want).expect("rebuilt");
         };
         let mut decoder = ReedSolomonDecoder::new(k, m, part_len).expect("a code");
         let other: Vec<&[u8]> = other_parity.chunks(part_len).collect();
-        let mut other_rebuilt = vec![0u8; lose * part_len];
+        let mut other_rebuilt = Aligned::new(lose * part_len);
         let mut theirs = || {
             (lose..k).for_each(|i| decoder.add_original_shard(i, sources[i]).expect("a shard"));
             (0..lose).for_each(|i| decoder.add_recovery_shard(i, other[i]).expect("a shard"));
@@ -88,9 +92,9 @@ fn compare(k: usize, m: usize, stripe_len: usize) {
             }
         };
         in_turns(&format!("{title} rebuild {lose}"), &mut [("codec", &mut ours), ("rs-simd", &mut theirs)]);
-        assert!(rebuilt == data[..lose * part_len] && rebuilt == other_rebuilt, "both are right");
+        assert!(rebuilt[..] == data[..lose * part_len] && rebuilt[..] == other_rebuilt[..], "both are right");
     }
-    black_box((&parity, &other_parity));
+    black_box((&parity[..], &other_parity[..]));
 }
 
 /// The cost of a length that is no multiple of the kernel's step.
@@ -98,13 +102,13 @@ fn odd_lengths(k: usize, m: usize) {
     let code = Code::new(k as u8, m as u8).expect("a code");
     let mut codecs: Vec<Codec> = (0..3).map(|_| Codec::new()).collect();
     let lens = [16_384, 16_385, 16_415];
-    let data = vec![7u8; k * lens[2]];
+    let data = Aligned::new(k * lens[2]);
     let mut arms: Vec<_> = codecs
         .iter_mut()
         .zip(lens)
         .map(|(codec, len)| {
             let data = &data[..k * len];
-            let mut parity = vec![0u8; m * len];
+            let mut parity = Aligned::new(m * len);
             move || {
                 let mut buffers: Vec<&mut [u8]> = parity.chunks_mut(len).collect();
                 codec.encode(code, data, &mut buffers).expect("encoded");
