@@ -33,7 +33,8 @@ pub(super) fn multiply_parts(kernels: &Kernels, tables: &[u8], sources: &[&[u8]]
     let rows = if k <= FEW_SOURCES { ROWS_FEW_SOURCES } else { ROWS_MANY_SOURCES };
     let run_len = if outputs.len() <= rows { len } else { BLOCK_BYTES / (k + rows) };
     for run in runs(len, run_len, STEP_BYTES) {
-        let run_sources: Sources = sources.iter().map(|source| &source[run.clone()]).collect();
+        let mut run_sources = Sources::new();
+        run_sources.extend(sources.iter().map(|source| &source[run.clone()]));
         let walks = tables.chunks(rows * k * kernels.table_bytes).zip(outputs.chunks_mut(rows));
         for (tables, outputs) in walks {
             let mut run_outputs: SmallVec<[&mut [u8]; ROWS_MANY_SOURCES]> =
@@ -46,7 +47,8 @@ pub(super) fn multiply_parts(kernels: &Kernels, tables: &[u8], sources: &[&[u8]]
 /// Sets `output` to the XOR of `sources`, which are two or more. All have one length.
 pub(super) fn xor_parts(sources: &[&[u8]], output: &mut [u8]) {
     for run in runs(output.len(), output.len(), XOR_STEP_BYTES) {
-        let run_sources: Sources = sources.iter().map(|source| &source[run.clone()]).collect();
+        let mut run_sources = Sources::new();
+        run_sources.extend(sources.iter().map(|source| &source[run.clone()]));
         if let Err(error) = rusty_erasure::raid::xor_gen(&run_sources, &mut output[run.clone()]) {
             panic!("{} parts of equal length could not be added: {error}", sources.len());
         }

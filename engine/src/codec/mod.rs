@@ -29,7 +29,8 @@ use smallvec::SmallVec;
 use self::parts::PartSet;
 use self::plan::{PlanCache, PlanKey};
 
-/// Parts' bytes, in the order of their numbers. On the stack for every code that there is.
+/// Parts' bytes, in the order of their numbers. On the stack for every code that there is, and large:
+/// made empty and then filled where it stands, since moving one costs more than coding a small part.
 type Sources<'a> = SmallVec<[&'a [u8]; CODE_PARTS_MAX]>;
 type Outputs<'a> = SmallVec<[&'a mut [u8]; CODE_PARTS_MAX]>;
 
@@ -130,7 +131,8 @@ impl Codec {
         }
         let key =
             PlanKey { code, have: PartSet::range(0, code.k()), want: PartSet::range(code.k(), code.n()) };
-        let sources: Sources = data.chunks_exact(part_len).collect();
+        let mut sources = Sources::new();
+        sources.extend(data.chunks_exact(part_len));
         self.plans.get(&key, &self.kernels).apply(&self.kernels, &sources, parity);
         Ok(())
     }
@@ -159,7 +161,8 @@ impl Codec {
         }
         // The lowest numbers: with every data part that is there, the least is left to compute.
         let key = PlanKey { code, have: have_set.lowest(code.k()), want: missing };
-        let mut sources: Sources = SmallVec::from_elem(&[][..], code.k());
+        let mut sources = Sources::new();
+        sources.resize(code.k(), &[]);
         for &(part, bytes) in have.iter().filter(|(part, _)| key.have.contains(*part)) {
             sources[key.have.rank(part)] = bytes;
         }

@@ -65,13 +65,14 @@ pub(super) fn reconstruct(code: Code, have: &[(u8, Vec<u8>)]) -> Vec<Vec<u8>> {
         parts[column].iter_mut().for_each(|byte| *byte = multiply(*byte, factor));
         for row in (0..k).filter(|&row| row != column) {
             let factor = rows[row][column];
-            for at in 0..k {
-                rows[row][at] ^= multiply(factor, rows[column][at]);
-            }
-            for at in 0..parts[row].len() {
-                parts[row][at] ^= multiply(factor, parts[column][at]);
-            }
+            let (pivot_row, pivot_part) = (rows[column].clone(), parts[column].clone());
+            add_multiple(&mut rows[row], &pivot_row, factor);
+            add_multiple(&mut parts[row], &pivot_part, factor);
         }
     }
     encode(code, &parts)
+}
+
+fn add_multiple(row: &mut [u8], other: &[u8], factor: u8) {
+    row.iter_mut().zip(other).for_each(|(value, &source)| *value ^= multiply(factor, source));
 }
