@@ -49,8 +49,10 @@ pub trait Buffers {
     type Read: AsRef<[u8]> + Clone;
     /// A buffer of `len` bytes, a multiple of [`layout::BLOCK_LEN`]; zeroed is not promised.
     fn alloc(&mut self, len: usize) -> Self::Write;
-    /// No longer to be written to.
-    fn freeze(&mut self, write: Self::Write) -> Self::Read;
+    /// Cuts the buffer to its first `len` bytes (a multiple of the block length), no longer to be written
+    /// to: how much of a buffer a commit fills is only known when it closes, and all of what is frozen is
+    /// written to the device.
+    fn freeze(&mut self, write: Self::Write, len: usize) -> Self::Read;
 }
 
 /// A part's verified payload: a range of a device buffer, which it keeps alive.
