@@ -235,6 +235,12 @@ impl<V: Clone> MemoryTier<V> {
         self.stats.invalidated += 1;
     }
 
+    /// The generation of `namespace`: 0 if it was never raised.
+    pub fn namespace_generation(&self, namespace: Namespace) -> u32 {
+        let found = self.generations.binary_search_by_key(&namespace, |(namespace, _)| *namespace);
+        found.map_or(0, |at| self.generations[at].1)
+    }
+
     /// From now on nothing of `namespace` is a hit, or kept, that was written in a generation before
     /// `generation`. A lower generation than the one that is known changes nothing.
     pub fn raise_namespace_generation(

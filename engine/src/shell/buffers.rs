@@ -55,8 +55,10 @@ impl Buffers for DmaBuffers {
         WriteBuffer(glommio::allocate_dma_buffer(len))
     }
 
-    fn freeze(&mut self, write: WriteBuffer) -> DeviceBuffer {
-        DeviceBuffer::Frozen(Rc::new(write.0))
+    fn freeze(&mut self, write: WriteBuffer, len: usize) -> DeviceBuffer {
+        let mut buffer = write.0;
+        buffer.trim_to_size(len);
+        DeviceBuffer::Frozen(Rc::new(buffer))
     }
 }
 
@@ -116,9 +118,7 @@ impl PartBytes {
     /// The bytes in a form that may leave this core: a copy if they are in a device buffer.
     pub fn into_shared(self) -> SharedBytes {
         match self {
-            PartBytes::Device(payload) => {
-                SharedBytes::new(payload.as_ref().to_vec(), payload.checksum())
-            }
+            PartBytes::Device(payload) => SharedBytes::new(payload.as_ref().to_vec(), payload.checksum()),
             PartBytes::Shared(bytes) => bytes,
         }
     }

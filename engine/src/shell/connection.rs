@@ -17,7 +17,7 @@ use futures_lite::{AsyncRead, AsyncWrite};
 use glommio::net::TcpStream;
 use hedgerow_wire::Key;
 use hedgerow_wire::decoder::{Decoder, Step};
-use hedgerow_wire::frame::{FrameError, FrameHeader, Op, Status, flags};
+use hedgerow_wire::frame::{FrameError, FrameHeader, Op, Status};
 use hedgerow_wire::limits::FRAME_HEADER_LEN;
 use hedgerow_wire::messages::ErrorDetail;
 use hedgerow_wire::request::{Refusal, check_request};
@@ -28,9 +28,7 @@ use super::buffers::PartBytes;
 use super::clock;
 use super::core::Core;
 use super::home::Pieces;
-use super::limits::{
-    CONNECTION_OUT_BYTES_MAX, CONNECTION_REQUESTS_MAX, IOV_MAX, SEND_BYTES_MAX,
-};
+use super::limits::{CONNECTION_OUT_BYTES_MAX, CONNECTION_REQUESTS_MAX, IOV_MAX, SEND_BYTES_MAX};
 use super::oneshot::Signal;
 use super::put::PutBody;
 use super::request;
@@ -72,6 +70,9 @@ impl Connections {
         stalled.map(|connection| connection.close()).count()
     }
 }
+
+/// The topology of a daemon that is alone never changes.
+pub const TOPOLOGY_EPOCH: u64 = 1;
 
 /// The body of an answer.
 pub enum Body {
@@ -237,6 +238,7 @@ impl Connection {
             return;
         }
         let body_len = body.len();
+        let header = FrameHeader { topology_epoch: TOPOLOGY_EPOCH, ..header };
         let head = header.sealed_with(None, body_len, body_checksum).encode();
         let len = FRAME_HEADER_LEN + body_len;
         self.out.borrow_mut().push_back(OutFrame { head, body, len });
@@ -252,9 +254,10 @@ impl Connection {
 
     /// Answers that a request failed, with a sentence.
     pub fn send_error(&self, op: Op, id: u64, status: Status, message: &str) {
-        let detail = ErrorDetail { status, message: message.to_owned(), field: String::new(), value: 0 };
+        let (message, field) = (message.to_owned(), String::new());
+        let detail = ErrorDetail { status, message, field, value: 0 };
         self.core.counters.refused(status);
-        self.send_bytes(FrameHeader::answer(op, id, status), detail.body());
+        self.send_bytes(FrameHeader::answer(op, id, status), detail.encode());
     }
 
     async fn write(self: Rc<Self>) {
@@ -377,9 +380,8 @@ impl Connection {
                     count
                 }
                 None => {
-                    let (count, taken) = self
-                        .receive_with(|bytes| self.take_steps(&mut decoder, &mut frame, bytes))
-                        .await?;
+                    let (count, taken) =
+                        self.receive_with(|bytes| self.take_steps(&mut decoder, &mut frame, bytes)).await?;
                     taken?;
                     count
                 }
@@ -427,7 +429,12 @@ impl Connection {
             })?;
             match step {
                 Step::NeedMore => return Ok(()),
-                Step::Header { header, key } => *frame = self.begin(header, key)?,
+                Step::Header { header, key } => {
+                    *frame = self.begin(header, key)?;
+                    if matches!(frame, Frame::Skipped) {
+                        decoder.skip_body();
+                    }
+                }
                 Step::Body(bytes) => frame.append(bytes)?,
                 Step::End => self.end(std::mem::replace(frame, Frame::None))?,
                 Step::Refused { header, error } => {
@@ -456,7 +463,7 @@ impl Connection {
     fn send_refusal(&self, header: &FrameHeader, refusal: &Refusal) {
         self.core.counters.refused(refusal.status);
         let answer = FrameHeader::answer(header.op, header.request_id, refusal.status);
-        self.send_bytes(answer, refusal.detail().body());
+        self.send_bytes(answer, refusal.detail().encode());
     }
 
     fn begin(self: &Rc<Self>, header: FrameHeader, key: Option<Key>) -> Result<Frame, Ended> {

@@ -15,7 +15,7 @@ use hedgerow_wire::messages::{
 };
 use hedgerow_wire::part::PartKind;
 use hedgerow_wire::time::Timestamp;
-use hedgerow_wire::{Code, Member, Record, Version};
+use hedgerow_wire::{Member, Version};
 
 use super::buffers::PartBytes;
 use super::clock;
@@ -26,7 +26,7 @@ use super::home::{Call, PartPosition, ReadCall, RecordReply, Reply};
 use super::limits::CONNECTION_REQUESTS_MAX;
 use super::oneshot;
 use super::shard::Shard;
-use super::stats::TIMED;
+use super::stats::{TIMED, coordinator_counters, store_counters};
 
 /// The build, for people.
 pub const BUILD: &str = concat!("hedgerowd ", env!("CARGO_PKG_VERSION"));
@@ -142,7 +142,7 @@ pub fn hello(connection: &Connection, header: &FrameHeader, body: &[u8]) {
         build: BUILD.to_owned(),
         code: settings.code,
         limits: Limits::of_protocol(settings.min_part as u32, CONNECTION_REQUESTS_MAX as u32),
-        topology: Topology { epoch: 1, members: vec![member] },
+        topology: Topology { epoch: super::connection::TOPOLOGY_EPOCH, members: vec![member] },
     };
     send_message(connection, header, &answer);
 }
@@ -243,12 +243,11 @@ fn core_stats(core: &Rc<Core>) -> CoreStats {
     ] {
         counters.push((name.to_owned(), value));
     }
-    counters.extend(core.coordinator.borrow().stats().list());
-    let shards: Vec<ShardStats> = core.shards.borrow().values().map(|shard| shard_stats(core, shard)).collect();
+    counters.extend(coordinator_counters(&core.coordinator.borrow().stats()));
+    let shards: Vec<ShardStats> =
+        core.shards.borrow().values().map(|shard| shard_stats(core, shard)).collect();
     for shard in core.shards.borrow().values() {
-        for (name, value) in shard.store.borrow().stats().list() {
-            counters.push((format!("store_{name}"), value));
-        }
+        counters.extend(store_counters(&shard.store.borrow().stats()));
         counters.push(("fault_hits".to_owned(), shard.faults.borrow().hits));
     }
     CoreStats { counters, latencies: core.counters.latencies(), shards }
@@ -261,8 +260,8 @@ fn shard_stats(core: &Core, shard: &Shard) -> ShardStats {
         state: if stats.set_aside { ShardState::SetAside } else { ShardState::Serving },
         path: shard.device.path().display().to_string(),
         domain: core.shared.domains[usize::from(shard.target.shard)],
-        capacity_bytes: stats.slabs * u64::from(shard.slab_len),
-        used_bytes: (stats.slabs - stats.slabs_free) * u64::from(shard.slab_len),
+        capacity_bytes: shard.device_len,
+        used_bytes: (stats.slabs - stats.slabs_free) * (shard.device_len / stats.slabs.max(1)),
         parts: stats.parts,
         reads: stats.read_hits + stats.read_misses,
         writes: stats.parts_admitted,
@@ -327,9 +326,12 @@ fn summary(name: &str, histogram: &hdrhistogram::Histogram<u64>) -> HistogramSum
 
 /// Shards that could not be opened: no core has them, but they are not to be forgotten.
 fn set_aside(shared: &Shared, serving: &[ShardStats]) -> Vec<ShardStats> {
-    let missing = shared.settings.shards.iter().enumerate().filter(|(number, _)| {
-        serving.iter().all(|shard| usize::from(shard.shard) != *number)
-    });
+    let missing = shared
+        .settings
+        .shards
+        .iter()
+        .enumerate()
+        .filter(|(number, _)| serving.iter().all(|shard| usize::from(shard.shard) != *number));
     missing
         .map(|(number, (path, size))| ShardStats {
             shard: number as u16,
@@ -368,14 +370,18 @@ pub async fn fault(connection: &Rc<Connection>, header: &FrameHeader, body: &[u8
                 return connection.send_error(Op::Fault, header.request_id, Status::BadRequest, &message);
             }
         },
-        FaultRequest::Clear { id } => for_all_shards(core, move |shard| {
-            shard.faults.borrow_mut().clear(Some(id));
-        })
-        .await,
-        FaultRequest::ClearAll => for_all_shards(core, |shard| {
-            shard.faults.borrow_mut().clear(None);
-        })
-        .await,
+        FaultRequest::Clear { id } => {
+            for_all_shards(core, move |shard| {
+                shard.faults.borrow_mut().clear(Some(id));
+            })
+            .await
+        }
+        FaultRequest::ClearAll => {
+            for_all_shards(core, |shard| {
+                shard.faults.borrow_mut().clear(None);
+            })
+            .await
+        }
         FaultRequest::List => {}
     }
     answer.faults = active_faults(core).await;
@@ -394,7 +400,10 @@ async fn inject(core: &Rc<Core>, fault: &WireFault) -> Result<u64, String> {
         return Err("this daemon injects faults into shards only".to_owned());
     };
     let Some(&owner) = core.shared.shard_cores.get(usize::from(shard)) else {
-        return Err(format!("there is no shard {shard}: they are 0 to {}", core.shared.shard_cores.len() - 1));
+        return Err(format!(
+            "there is no shard {shard}: they are 0 to {}",
+            core.shared.shard_cores.len() - 1
+        ));
     };
     let now = clock::timestamp();
     let lasts = |ms: u32| now + Duration::from_millis(u64::from(ms));
@@ -431,7 +440,8 @@ async fn active_faults(core: &Rc<Core>) -> Vec<ActiveFault> {
             for shard in there.shards.borrow().values() {
                 let mut faults = shard.faults.borrow_mut();
                 let hits = faults.hits;
-                listed.extend(faults.list(now).iter().map(|f| active_fault(shard.target.shard, f, now, hits)));
+                listed
+                    .extend(faults.list(now).iter().map(|f| active_fault(shard.target.shard, f, now, hits)));
             }
             listed
         });

@@ -8,8 +8,8 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
-use std::rc::Rc;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use std::time::Duration;
 use futures_lite::future::or;
 use glommio::TaskQueueHandle;
 use hedgerow_wire::frame::Status;
-use hedgerow_wire::part::{PartAnswer, PartMeta, PartTouch, PartWrite};
+use hedgerow_wire::part::{PartAnswer, PartDrop, PartMeta, PartTouch, PartWrite};
 use hedgerow_wire::time::Timestamp;
 use hedgerow_wire::{KeyHash, Target};
 
@@ -33,6 +33,7 @@ use super::shard::Shard;
 use crate::codec::Codec;
 use crate::coordinator::{Action, AskId, Coordinator, OpId, ReadOutcome, WriteOutcome};
 use crate::memory::MemoryTier;
+use crate::ring::Ring;
 use crate::slab::{EvictedPart, Payload, Token};
 
 /// What all cores know and none changes.
@@ -143,6 +144,8 @@ pub struct Core {
     pub id: usize,
     /// What all cores know.
     pub shared: Arc<Shared>,
+    /// Places keys on targets; the coordinator has the same one.
+    pub ring: Ring,
     /// The coordinator.
     pub coordinator: RefCell<Coordinator<PartBytes>>,
     /// This core's shards, by shard number.
@@ -183,6 +186,7 @@ impl Core {
     pub fn new(
         id: usize,
         shared: Arc<Shared>,
+        ring: Ring,
         coordinator: Coordinator<PartBytes>,
         memory: MemoryTier<StripeInMemory>,
         queue: TaskQueueHandle,
@@ -190,6 +194,7 @@ impl Core {
         let cores = shared.settings.cores.len();
         Rc::new(Core {
             id,
+            ring,
             coordinator: RefCell::new(coordinator),
             shards: RefCell::default(),
             memory: RefCell::new(memory),
@@ -418,9 +423,10 @@ impl Core {
 
     /// A shard of this core has let parts go: their homes are to know.
     pub fn evicted(self: &Rc<Self>, target: Target, parts: Vec<EvictedPart>) {
-        let mut of_cores: HashMap<usize, Vec<EvictedPart>> = HashMap::new();
-        for part in parts {
-            of_cores.entry(self.shared.home(part.hash)).or_default().push(part);
+        let mut of_cores: HashMap<usize, Vec<PartDrop>> = HashMap::new();
+        for EvictedPart { hash, record, version } in parts {
+            let part = PartDrop { hash, record, version };
+            of_cores.entry(self.shared.home(hash)).or_default().push(part);
         }
         for (core, parts) in of_cores {
             if core == self.id {

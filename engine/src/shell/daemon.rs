@@ -107,7 +107,8 @@ pub struct Daemon {
 pub fn start(settings: Settings) -> Result<Daemon, StartError> {
     let identity = identity::take(&settings.data)?;
     let listen = settings.listen;
-    let listener = StdListener::bind(listen).map_err(|source| StartError::Listen { address: listen, source })?;
+    let listener =
+        StdListener::bind(listen).map_err(|source| StartError::Listen { address: listen, source })?;
     let address = listener.local_addr().map_err(|source| StartError::Listen { address: listen, source })?;
     let shared = Arc::new(share(settings, identity.daemon_id, address));
     let prepared: Vec<Result<u64, DeviceError>> =
@@ -136,7 +137,8 @@ fn share(settings: Settings, daemon_id: u128, address: SocketAddr) -> Shared {
     // Dedicated coordinator cores come first; shards are dealt to the others in turn.
     let shard_cores =
         (0..settings.shards.len()).map(|shard| coordinators + shard % (cores - coordinators)).collect();
-    let coordinator_cores = if coordinators == 0 { (0..cores).collect() } else { (0..coordinators).collect() };
+    let coordinator_cores =
+        if coordinators == 0 { (0..cores).collect() } else { (0..coordinators).collect() };
     Shared {
         domains: failure_domains(&settings),
         daemon_id,
@@ -156,7 +158,9 @@ fn share(settings: Settings, daemon_id: u128, address: SocketAddr) -> Shared {
 fn failure_domains(settings: &Settings) -> Vec<u32> {
     use std::os::unix::fs::{FileTypeExt, MetadataExt};
     let device_of = |path: &PathBuf| {
-        let existing = path.ancestors().find_map(|p| std::fs::metadata(if p.as_os_str().is_empty() { ".".as_ref() } else { p }).ok());
+        let existing = path
+            .ancestors()
+            .find_map(|p| std::fs::metadata(if p.as_os_str().is_empty() { ".".as_ref() } else { p }).ok());
         existing.map_or(0, |meta| if meta.file_type().is_block_device() { meta.rdev() } else { meta.dev() })
     };
     let devices: Vec<u64> = settings.shards.iter().map(|(path, _)| device_of(path)).collect();
@@ -170,8 +174,9 @@ type Ends = (Vec<Option<SharedSender<Message>>>, Vec<Option<SharedReceiver<Messa
 
 /// The channels between all ordered pairs of cores: for each core its senders and receivers.
 fn channels(cores: usize) -> Vec<Ends> {
-    let mut ends: Vec<Ends> =
-        (0..cores).map(|_| ((0..cores).map(|_| None).collect(), (0..cores).map(|_| None).collect())).collect();
+    let mut ends: Vec<Ends> = (0..cores)
+        .map(|_| ((0..cores).map(|_| None).collect(), (0..cores).map(|_| None).collect()))
+        .collect();
     for from in 0..cores {
         for to in (0..cores).filter(|&to| to != from) {
             let (sender, receiver) = shared_channel::new_bounded(MAILBOX_MESSAGES);
@@ -339,9 +344,10 @@ impl CoreStart {
         let seed = shared.daemon_id as u64 ^ clock::now().wall_us;
         let coordinator = Coordinator::new(config, Ring::new(&specs), self.id as u16, seed);
         let homes = shared.coordinator_cores.len() as u64;
-        let share = if shared.coordinator_cores.contains(&self.id) { settings.memory_bytes / homes } else { 0 };
+        let share =
+            if shared.coordinator_cores.contains(&self.id) { settings.memory_bytes / homes } else { 0 };
         let memory = MemoryTier::new(share, (share >> 15).max(64) as usize);
-        Core::new(self.id, shared.clone(), coordinator, memory, data_path)
+        Core::new(self.id, shared.clone(), Ring::new(&specs), coordinator, memory, data_path)
     }
 }
 
@@ -373,12 +379,15 @@ async fn open_shard(core: &Rc<Core>, shard: usize, len: u64) -> Result<OpenedSha
         // mapped. What it holds is checked and refused if it is wrong.
         unsafe { memmap2::Mmap::map(&file) }.ok()
     });
-    let from_snapshot = snapshot.is_some();
-    let config = StoreConfig::new(core.shared.daemon_id, shard as u16, len, settings.code)
-        .with_seed(identity::random_u128().map_err(|error| error.to_string())?);
+    let seed = identity::random_u128().map_err(|error| error.to_string())? as u64;
+    let config = StoreConfig {
+        parity: settings.code.m() as u8,
+        ..StoreConfig::new(core.shared.daemon_id, shard as u16, len, seed)
+    };
     let mut opening = Opening::new(config, DmaBuffers, snapshot.as_deref(), clock::now());
     let device = Rc::new(device);
     drive_opening(core, &device, &mut opening).await;
+    let from_snapshot = opening.progress().from_snapshot;
     let store = opening.finish().map_err(|error| format!("{}: {error}", path.display()))?;
     drop(snapshot);
     let _ = std::fs::remove_file(&snapshot_path);
@@ -386,11 +395,11 @@ async fn open_shard(core: &Rc<Core>, shard: usize, len: u64) -> Result<OpenedSha
     let report = OpenedShard {
         highest: store.highest_version(),
         parts: stats.parts,
-        capacity_bytes: stats.capacity_bytes,
+        capacity_bytes: len,
         took: clock::timestamp().since(begun),
         from_snapshot,
     };
-    let shard = Rc::new(Shard::new(target(shard), store, device));
+    let shard = Rc::new(Shard::new(target(shard), len, store, device));
     core.shards.borrow_mut().insert(shard.target.shard, shard);
     Ok(report)
 }
@@ -485,11 +494,16 @@ async fn stop(core: &Rc<Core>) {
     wait_until(DRAIN_MAX, || shards.iter().all(|shard| shard.closed())).await;
     for shard in &shards {
         if !shard.closed() {
-            tracing::warn!(shard = shard.target.shard, "could not be closed in time: its next start scans it");
+            tracing::warn!(
+                shard = shard.target.shard,
+                "could not be closed in time: its next start scans it"
+            );
             continue;
         }
         let mut bytes = Vec::new();
-        shard.store.borrow().snapshot(&mut bytes);
+        if !shard.store.borrow().snapshot(&mut bytes) {
+            continue;
+        }
         let path = snapshot_path(&core.shared.settings, usize::from(shard.target.shard));
         if let Err(error) = identity::write_durably(&path, &bytes) {
             tracing::warn!(path = %path.display(), %error, "cannot write the snapshot: the next start scans");

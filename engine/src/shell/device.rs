@@ -121,9 +121,7 @@ impl Device {
                 });
                 (io, IoResult::Read(result))
             }
-            DeviceEffect::Write { io, offset, buf } => {
-                (io, IoResult::Done(self.write(offset, buf).await))
-            }
+            DeviceEffect::Write { io, offset, buf } => (io, IoResult::Done(self.write(offset, buf).await)),
             DeviceEffect::Flush { io } => {
                 (io, IoResult::Done(self.file.fdatasync().await.map_err(|e| io_error(&e))))
             }

@@ -12,7 +12,7 @@ use hedgerow_wire::frame::{FrameHeader, Status};
 use hedgerow_wire::messages::PartState;
 use hedgerow_wire::part::{PartAnswer, PartKind, PartMeta, PartRead, RecordName};
 use hedgerow_wire::time::Timestamp;
-use hedgerow_wire::{AckLevel, Code, KeyHash, Namespace, ObjectChecksum, ReadPolicy, Record, Target, Version};
+use hedgerow_wire::{AckLevel, Code, KeyHash, ObjectChecksum, ReadPolicy, Record, Target, Version};
 use smallvec::SmallVec;
 
 use super::buffers::{PartBytes, SharedBytes};
@@ -22,8 +22,8 @@ use super::mailbox::ShardRequest;
 use super::member;
 use super::oneshot;
 use crate::codec::Codec;
-use crate::memory::{Entry, FillToken};
 use crate::coordinator::{ReadOutcome, ReadRequest, WriteOutcome, WriteRequest};
+use crate::memory::{Entry, FillToken};
 
 /// What the memory tier keeps of a record.
 #[derive(Clone)]
@@ -401,8 +401,7 @@ fn assemble(
             ),
         };
         let whole = inside.len() == part_len;
-        let checksum =
-            if whole { bytes.checksum() } else { crc32c(&bytes.as_ref()[inside.clone()]) };
+        let checksum = if whole { bytes.checksum() } else { crc32c(&bytes.as_ref()[inside.clone()]) };
         pieces.push(Piece { bytes, range: inside, checksum });
     }
     Some(pieces)
@@ -422,7 +421,8 @@ pub fn rebuild(
     if want.is_empty() {
         return Vec::new();
     }
-    let have: SmallVec<[(u8, &[u8]); 16]> = have.iter().map(|(part, bytes)| (*part, bytes.as_ref())).collect();
+    let have: SmallVec<[(u8, &[u8]); 16]> =
+        have.iter().map(|(part, bytes)| (*part, bytes.as_ref())).collect();
     let mut buffers: SmallVec<[Vec<u8>; 8]> = want.iter().map(|_| vec![0; part_len]).collect();
     let mut wanted: SmallVec<[(u8, &mut [u8]); 8]> =
         want.iter().zip(buffers.iter_mut()).map(|(&part, buffer)| (part, buffer.as_mut_slice())).collect();
@@ -462,11 +462,8 @@ fn fill_memory(
                 for piece in pieces {
                     let slice = piece.as_slice();
                     all.extend_from_slice(slice);
-                    checksum = hedgerow_wire::checksum::crc32c_combine(
-                        checksum,
-                        piece.checksum,
-                        slice.len() as u64,
-                    );
+                    checksum =
+                        hedgerow_wire::checksum::crc32c_combine(checksum, piece.checksum, slice.len() as u64);
                 }
                 SharedBytes::new(all, checksum)
             }
@@ -521,10 +518,9 @@ async fn condition_failure(core: &Rc<Core>, object: &ObjectMeta) -> Option<Reply
         (None, Some(version)) => Some(Reply::Written { version, stored: 0, unchanged: true }),
         (None, None) => None,
         (Some(expected), found) if found.unwrap_or(Version::ZERO) == expected => None,
-        (Some(_), found) => Some(Reply::Conflict {
-            status: Status::VersionMismatch,
-            version: found.unwrap_or(Version::ZERO),
-        }),
+        (Some(_), found) => {
+            Some(Reply::Conflict { status: Status::VersionMismatch, version: found.unwrap_or(Version::ZERO) })
+        }
     }
 }
 
@@ -560,7 +556,7 @@ async fn write_record(
     stripe: Option<&StripeBytes>,
 ) -> Reply<PartBytes> {
     let (hash, record, version) = (object.name.hash, meta.record, meta.version);
-    core.memory.borrow_mut().invalidate(hash);
+    core.memory.borrow_mut().invalidate(hash, Version::ZERO);
     let parity = match stripe {
         Some(stripe) => match encode(core, &meta, stripe) {
             Some(parity) => parity,
@@ -576,19 +572,26 @@ async fn write_record(
     match outcome {
         WriteOutcome::Acknowledged { stored, .. } => {
             if meta.kind == PartKind::Tombstone || core.shared.settings.memory_bytes == 0 {
-                memory.invalidate(hash);
+                memory.invalidate(hash, version);
             } else {
                 let bytes = stripe.map_or_else(
                     || SharedBytes::new(Vec::new(), 0),
                     |stripe| SharedBytes::slice_of(&data, 0..stripe.len, stripe.checksum),
                 );
                 let entry = memory_entry(hash, record, Arc::new(meta), bytes);
-                memory.replace(entry, clock::now().wall_ms());
+                let wall_ms = clock::now().wall_ms();
+                if record == Record::OBJECT {
+                    memory.replace(entry, wall_ms);
+                } else {
+                    // A stripe is found by its version only: it replaces nothing that may be read.
+                    let token = memory.begin_fill(hash);
+                    memory.fill(token, entry, wall_ms);
+                }
             }
             Reply::Written { version, stored: stored as u8, unchanged: false }
         }
         other => {
-            memory.invalidate(hash);
+            memory.invalidate(hash, Version::ZERO);
             write_failure(&other)
         }
     }
@@ -614,7 +617,8 @@ fn encode(core: &Core, meta: &PartMeta, stripe: &StripeBytes) -> Option<Vec<u8>>
         return Some(parity);
     }
     let mut parts: SmallVec<[&mut [u8]; 8]> = parity.chunks_exact_mut(part_len).collect();
-    let coded = core.codec.borrow_mut().encode(meta.code, &stripe.data[..part_len * meta.code.k()], &mut parts);
+    let coded =
+        core.codec.borrow_mut().encode(meta.code, &stripe.data[..part_len * meta.code.k()], &mut parts);
     drop(parts);
     match coded {
         Ok(()) => Some(parity),
@@ -715,7 +719,7 @@ async fn stat(core: &Rc<Core>, read: &ReadCall) -> Reply<PartBytes> {
     };
     for number in 0..records {
         let name = RecordName { record: Record(number), ..read.name.clone() };
-        let targets = core.coordinator.borrow().targets(name.hash);
+        let targets = core.ring.targets(name.hash, core.shared.settings.code.n());
         for target in targets {
             let (meta, state) = part_position(core, &name, target, read.deadline).await;
             parts.push(PartPosition { record: name.record, target, meta, state });

@@ -14,7 +14,6 @@ use super::buffers::SharedBytes;
 use super::core::Core;
 use super::home::{Call, Reply};
 use super::oneshot::Signal;
-use crate::slab::EvictedPart;
 
 /// What a coordinator asks of a shard.
 pub enum ShardRequest {
@@ -41,7 +40,7 @@ pub enum Message {
     /// Touched records that a target does not hold.
     TouchMissed { target: Target, missed: Vec<PartTouch> },
     /// Parts that a target has let go, to their home.
-    Evicted { target: Target, parts: Vec<EvictedPart> },
+    Evicted { target: Target, parts: Vec<PartDrop> },
     /// To a key's home.
     Call { call: u64, request: Box<Call> },
     /// The caller no longer wants it.

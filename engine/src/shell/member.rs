@@ -5,7 +5,8 @@ use std::rc::Rc;
 use hedgerow_wire::frame::{FrameHeader, Op, Status};
 use hedgerow_wire::part::PartAnswer;
 use hedgerow_wire::part_message::{
-    PartMessageError, decode_confirm, decode_drop, decode_read, decode_touch, decode_write, encode_answer_head,
+    PartMessageError, decode_confirm, decode_drop, decode_read, decode_touch, decode_write,
+    encode_answer_head,
 };
 use hedgerow_wire::time::Timestamp;
 use hedgerow_wire::{Key, Target};

@@ -395,7 +395,13 @@ impl Put {
         Ok((core.call(self.home, head).await, ""))
     }
 
-    fn write_stripe(&self, under_way: &Rc<StripesUnderWay>, version: Version, index: u32, stripe: StripeBytes) {
+    fn write_stripe(
+        &self,
+        under_way: &Rc<StripesUnderWay>,
+        version: Version,
+        index: u32,
+        stripe: StripeBytes,
+    ) {
         let (core, home, under_way) = (self.connection.core.clone(), self.home, under_way.clone());
         let (connection, request, body) = (self.connection.clone(), self.request.clone(), self.body.clone());
         let object = self.object.clone();

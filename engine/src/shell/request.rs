@@ -33,7 +33,9 @@ pub async fn serve(
         match (op, key) {
             (Op::Get, Some(key)) => get(&connection, &request, &header, key, started).await,
             (Op::Delete, Some(key)) => delete(&connection, &request, &header, key, started).await,
-            (Op::Stat, Some(key)) => control::stat(&connection, &header, read_call(&header, key, started)).await,
+            (Op::Stat, Some(key)) => {
+                control::stat(&connection, &header, read_call(&header, key, started)).await
+            }
             (Op::Stats, _) => control::stats(&connection, &header).await,
             (Op::Fault, _) => control::fault(&connection, &header, &body).await,
             (Op::Verify, _) => control::verify(&connection, &header, &body, header.deadline(started)).await,
@@ -85,7 +87,9 @@ fn answer_failure(connection: &Connection, op: Op, id: u64, reply: &Reply<PartBy
 fn status_sentence(status: Status) -> &'static str {
     match status {
         Status::DeadlineExceeded => "not done by the deadline",
-        Status::Indeterminate => "the write's outcome was not known by the deadline: read it, or write it again",
+        Status::Indeterminate => {
+            "the write's outcome was not known by the deadline: read it, or write it again"
+        }
         Status::Overloaded => "a bound was reached: try again later, or slower",
         Status::Unavailable => "too many of the object's targets failed",
         Status::ShuttingDown => "the daemon is stopping",
@@ -96,7 +100,12 @@ fn status_sentence(status: Status) -> &'static str {
 }
 
 /// Answers a put or a delete.
-pub fn answer_write(connection: &Connection, op: Op, id: u64, (reply, why): (Reply<PartBytes>, &'static str)) {
+pub fn answer_write(
+    connection: &Connection,
+    op: Op,
+    id: u64,
+    (reply, why): (Reply<PartBytes>, &'static str),
+) {
     match reply {
         Reply::Written { version, .. } => {
             let mut header = FrameHeader::answer(op, id, Status::Ok);

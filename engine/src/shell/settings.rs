@@ -260,8 +260,9 @@ impl Flags {
             return Err(wrong("--min-part", min_part, "at least 1 byte and at most 1M, for example 16K"));
         }
         let listen = self.listen.unwrap_or_else(|| "127.0.0.1:7400".to_owned());
-        let listen =
-            listen.parse().map_err(|_| wrong("--listen", &listen, "write ADDRESS:PORT, for example 127.0.0.1:7400"))?;
+        let listen = listen
+            .parse()
+            .map_err(|_| wrong("--listen", &listen, "write ADDRESS:PORT, for example 127.0.0.1:7400"))?;
         let ack = match self.ack.as_deref() {
             None | Some("written") => AckLevel::Written,
             Some("synced") => AckLevel::Synced,
@@ -317,12 +318,17 @@ fn shards(
     } else {
         let small = specs.iter().find(|spec| spec.size.is_some_and(|size| size.0 < SHARD_BYTES_MIN));
         if let Some(small) = small {
-            return Err(wrong("--shard", small, format!("its size must be at least {}", Bytes(SHARD_BYTES_MIN))));
+            return Err(wrong(
+                "--shard",
+                small,
+                format!("its size must be at least {}", Bytes(SHARD_BYTES_MIN)),
+            ));
         }
         specs.into_iter().map(|spec| (spec.path, spec.size.unwrap_or(size).0)).collect()
     };
     if shards.len() < code.n() {
-        let right = format!("code {code} keeps its {} parts on different shards: at least that many", code.n());
+        let right =
+            format!("code {code} keeps its {} parts on different shards: at least that many", code.n());
         return Err(wrong("--shards", shards.len(), right));
     }
     if shards.len() > 1024 {

@@ -19,6 +19,10 @@ use crate::slab::{Effect, IoError, IoId, IoResult, Payload, Store, Token};
 pub struct Shard {
     /// Its address.
     pub target: Target,
+    /// Length of its device in bytes.
+    pub device_len: u64,
+    /// Bytes read from the device.
+    pub read_bytes: Cell<u64>,
     /// The state machine.
     pub store: RefCell<Store<DmaBuffers>>,
     /// What it lives on.
@@ -32,9 +36,11 @@ pub struct Shard {
 
 impl Shard {
     /// A shard around an opened store.
-    pub fn new(target: Target, store: Store<DmaBuffers>, device: Rc<Device>) -> Shard {
+    pub fn new(target: Target, device_len: u64, store: Store<DmaBuffers>, device: Rc<Device>) -> Shard {
         Shard {
             target,
+            device_len,
+            read_bytes: Cell::new(0),
             store: RefCell::new(store),
             device,
             faults: RefCell::default(),
@@ -124,6 +130,9 @@ impl Shard {
     /// Starts a device operation; its completion is the store's next event.
     fn start(self: &Rc<Self>, core: &Rc<Core>, operation: DeviceEffect) {
         let write = matches!(operation, DeviceEffect::Write { .. });
+        if let DeviceEffect::Read { len, .. } = &operation {
+            self.read_bytes.set(self.read_bytes.get() + *len as u64);
+        }
         let verdict = self.faults.borrow_mut().judge(write, clock::timestamp());
         let (shard, core) = (self.clone(), core.clone());
         self.under_way.set(self.under_way.get() + 1);

@@ -6,6 +6,9 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use hedgerow_wire::frame::{Op, Status};
 
+use crate::coordinator::CoordinatorStats;
+use crate::slab::StoreStats;
+
 /// Operations whose latency is recorded, with their names in the stats.
 pub const TIMED: [(Op, &str); 4] =
     [(Op::Get, "get"), (Op::Put, "put"), (Op::Delete, "delete"), (Op::Stat, "stat")];
@@ -106,4 +109,24 @@ fn snake(name: &str) -> String {
         out.extend(letter.to_lowercase());
     }
     out
+}
+
+macro_rules! named {
+    ($prefix:literal, $stats:expr; $($field:ident),+ $(,)?) => {
+        vec![$((concat!($prefix, stringify!($field)).to_owned(), $stats.$field)),+]
+    };
+}
+
+/// A coordinator's counters by name.
+pub fn coordinator_counters(stats: &CoordinatorStats) -> Vec<(String, u64)> {
+    named!("coordinator_", stats;
+        reads, reads_found, reads_unconfirmed, reads_not_found, reads_unavailable, reads_late, reads_overloaded, read_rounds, writes, writes_acknowledged, writes_superseded, writes_indeterminate, writes_failed, part_reads, confirms, part_writes, hedges, hedges_won, hedges_over_budget, hedges_most_late, avoided, probes, erasures, writes_capped, answers_unknown, answers_invalid, asks_lost, completions, parts_repaired, bytes_repaired, under_redundant, repair_notes_dropped, repairs_failed, remains_dropped, drops, drops_lost, touches, touches_lost, touches_missed, versions_ahead, ops, asks
+    )
+}
+
+/// A store's counters by name.
+pub fn store_counters(stats: &StoreStats) -> Vec<(String, u64)> {
+    named!("store_", stats;
+        parts, index_slots, index_bytes, slabs, slabs_free, requests_under_way, reads_under_way, pending_bytes, forgotten_through_hlc, read_hits, read_misses, read_from_memory, parts_admitted, bytes_admitted, bytes_written, bytes_padding, bytes_tables, parts_reinserted, bytes_reinserted, commits, flushes, superblock_writes, slabs_evicted, parts_evicted, tombstones_cut, parts_expired, parts_dropped, parts_damaged, collisions, tables_damaged, superseded, clock_ahead, overloaded, deadline_passed, cancelled, index_full, read_errors, write_errors, header_reads
+    )
 }
