@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 
 use futures_lite::{AsyncRead, AsyncWrite};
 use glommio::net::TcpStream;
@@ -141,7 +142,6 @@ pub struct Request {
 pub struct Connection {
     /// The core that serves it.
     pub core: Rc<Core>,
-    number: u64,
     stream: RefCell<TcpStream>,
     peer: Option<SocketAddr>,
     requests: RefCell<HashMap<u64, Rc<Request>>>,
@@ -149,7 +149,11 @@ pub struct Connection {
     out_bytes: Cell<usize>,
     out_signal: Signal,
     room_signal: Signal,
+    /// Nothing is read any more; what waits is still sent.
+    ending: Cell<bool>,
+    /// Nothing is sent any more either.
     closing: Cell<bool>,
+    sent_all: Signal,
     greeted: Cell<bool>,
     waiting_since: Cell<Option<Timestamp>>,
 }
@@ -159,7 +163,6 @@ pub async fn serve(core: Rc<Core>, stream: TcpStream) {
     let _ = stream.set_nodelay(true);
     let number = core.connections.next.replace(core.connections.next.get() + 1);
     let connection = Rc::new(Connection {
-        number,
         peer: stream.peer_addr().ok(),
         stream: RefCell::new(stream),
         requests: RefCell::default(),
@@ -167,7 +170,9 @@ pub async fn serve(core: Rc<Core>, stream: TcpStream) {
         out_bytes: Cell::new(0),
         out_signal: Signal::default(),
         room_signal: Signal::default(),
+        ending: Cell::new(false),
         closing: Cell::new(false),
+        sent_all: Signal::default(),
         greeted: Cell::new(false),
         waiting_since: Cell::new(Some(clock::timestamp())),
         core: core.clone(),
@@ -181,9 +186,14 @@ pub async fn serve(core: Rc<Core>, stream: TcpStream) {
     for request in connection.requests.borrow().values() {
         request.cancel();
     }
-    connection.closing.set(true);
+    // What was answered already is still sent; a peer that does not take it is not waited for long.
+    connection.waiting_since.set(Some(clock::timestamp()));
+    connection.ending.set(true);
     connection.out_signal.raise();
+    connection.sent_all.wait().await;
+    connection.close();
     core.connections.open.borrow_mut().remove(&number);
+    core.shared.connections.fetch_sub(1, Ordering::Relaxed);
 }
 
 impl Request {
@@ -262,10 +272,10 @@ impl Connection {
 
     async fn write(self: Rc<Self>) {
         let mut sent = 0;
-        loop {
+        while !self.closing.get() {
             if self.out.borrow().is_empty() {
-                if self.closing.get() {
-                    return;
+                if self.ending.get() {
+                    break;
                 }
                 self.out_signal.wait().await;
                 continue;
@@ -274,13 +284,13 @@ impl Connection {
                 Ok(()) => self.room_signal.raise(),
                 Err(error) => {
                     tracing::debug!(peer = ?self.peer, %error, "could not send");
-                    self.out.borrow_mut().clear();
-                    self.out_bytes.set(0);
                     self.close();
-                    return;
                 }
             }
         }
+        self.out.borrow_mut().clear();
+        self.out_bytes.set(0);
+        self.sent_all.raise();
     }
 
     /// Hands to the socket what it takes of the first frames, of whose first `sent` bytes are gone.

@@ -324,8 +324,8 @@ impl Core {
     fn act(self: &Rc<Self>, action: Action<PartBytes>) {
         match action {
             Action::AskRead { ask, target, read } => self.ask(ask, target, ShardRequest::Read(read)),
-            Action::AskConfirm { ask, target, confirm, deadline } => {
-                self.ask(ask, target, ShardRequest::Confirm(confirm, deadline));
+            Action::AskConfirm { ask, target, confirm, .. } => {
+                self.ask(ask, target, ShardRequest::Confirm(confirm));
             }
             Action::AskWrite { ask, op, target, part, purpose, deadline, ack } => {
                 let found = self.bytes.borrow().get(&op).and_then(|bytes| bytes.part(part));
@@ -444,15 +444,31 @@ impl Core {
         }
     }
 
-    /// Asks a shard of this core outside of any coordinator (for another member, or for `verify`).
-    pub async fn ask_direct(self: &Rc<Self>, shard: u16, request: ShardRequest) -> PartAnswer<PartBytes> {
+    /// Asks a shard of this core outside of any coordinator (for another member, for stat or verify).
+    pub async fn ask_direct(
+        self: &Rc<Self>,
+        shard: u16,
+        request: ShardRequest,
+        deadline: Timestamp,
+    ) -> PartAnswer<PartBytes> {
         let Some(shard) = self.shards.borrow().get(&shard).cloned() else { return PartAnswer::Failed };
         let number = self.number();
         let (sender, receiver) = oneshot::channel();
         self.direct.borrow_mut().insert(number, sender);
-        shard.ask(Asker::Direct(number).token(), &request);
+        let token = Asker::Direct(number).token();
+        shard.ask(token, &request);
         self.pump();
-        receiver.await.unwrap_or(PartAnswer::Failed)
+        let late = async {
+            glommio::timer::sleep(deadline.since(clock::timestamp())).await;
+            None
+        };
+        let answer = or(receiver, late).await;
+        if answer.is_none() {
+            self.direct.borrow_mut().remove(&number);
+            shard.withdraw(token);
+            self.pump();
+        }
+        answer.unwrap_or(PartAnswer::Expired)
     }
 
     /// Starts a read and waits for its outcome.

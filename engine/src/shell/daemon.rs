@@ -103,6 +103,16 @@ pub struct Daemon {
     _identity: Identity,
 }
 
+/// Stops a daemon.
+pub struct Stopper(Arc<Shared>);
+
+impl Stopper {
+    /// Tells it to finish what is under way and stop.
+    pub fn stop(&self) {
+        self.0.stopping.store(true, Ordering::Release);
+    }
+}
+
 /// Starts a daemon; it listens when this returns.
 pub fn start(settings: Settings) -> Result<Daemon, StartError> {
     let identity = identity::take(&settings.data)?;
@@ -259,9 +269,9 @@ impl Daemon {
         self.shared.domains.iter().max().map_or(0, |max| *max as usize + 1)
     }
 
-    /// Tells it to finish what is under way and stop.
-    pub fn stop(&self) {
-        self.shared.stopping.store(true, Ordering::Release);
+    /// What stops it, for another thread.
+    pub fn stopper(&self) -> Stopper {
+        Stopper(self.shared.clone())
     }
 
     /// Waits until it has stopped. An error names a core that ended by a broken invariant.

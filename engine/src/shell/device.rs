@@ -3,7 +3,6 @@
 use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 use glommio::io::{DmaFile, OpenOptions};
 
@@ -80,7 +79,7 @@ pub fn prepare(path: &Path, size: u64) -> Result<u64, DeviceError> {
 
 /// An open device. All of its I/O goes through [`Device::perform`].
 pub struct Device {
-    file: Rc<DmaFile>,
+    file: DmaFile,
     path: PathBuf,
 }
 
@@ -99,7 +98,7 @@ impl Device {
         let file = OpenOptions::new().read(true).write(true).dma_open(path).await.map_err(|e| {
             DeviceError::Io { path: path.to_owned(), action: "open it O_DIRECT", source: e.into() }
         })?;
-        Ok(Device { file: Rc::new(file), path: path.to_owned() })
+        Ok(Device { file, path: path.to_owned() })
     }
 
     /// The device's path.
@@ -139,13 +138,6 @@ impl Device {
             Ok(written) if written == len => Ok(()),
             Ok(_) => Err(IoError::from_os(libc::EIO)),
             Err(error) => Err(io_error(&error)),
-        }
-    }
-
-    /// Closes the device.
-    pub async fn close(self) {
-        if let Ok(file) = Rc::try_unwrap(self.file) {
-            let _ = file.close().await;
         }
     }
 }

@@ -735,7 +735,7 @@ async fn part_position(
     deadline: Timestamp,
 ) -> (Option<PartMeta>, PartState) {
     let read = PartRead { name: name.clone(), version: None, deadline };
-    match member::ask_target(core, target, ShardRequest::Read(read)).await {
+    match member::ask_target(core, target, ShardRequest::Read(read), deadline).await {
         PartAnswer::Part { meta, .. } => (Some(meta), PartState::Present),
         PartAnswer::Absent { .. } => (None, PartState::Absent),
         PartAnswer::Damaged => (None, PartState::Damaged),

@@ -8,7 +8,6 @@ use std::rc::Rc;
 use glommio::channels::shared_channel::ConnectedSender;
 use hedgerow_wire::Target;
 use hedgerow_wire::part::{PartAnswer, PartConfirm, PartDrop, PartRead, PartTouch, PartWrite};
-use hedgerow_wire::time::Timestamp;
 
 use super::buffers::SharedBytes;
 use super::core::Core;
@@ -22,7 +21,7 @@ pub enum ShardRequest {
     /// To keep a part.
     Write(Box<PartWrite>, SharedBytes),
     /// How what it holds stands to a version.
-    Confirm(PartConfirm, Timestamp),
+    Confirm(PartConfirm),
 }
 
 /// From one core to another.

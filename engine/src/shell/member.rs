@@ -18,15 +18,20 @@ use super::core::Core;
 use super::mailbox::{Message, ShardRequest};
 
 /// Asks a shard of this daemon, on whichever core, outside of any coordinator.
-pub async fn ask_target(core: &Rc<Core>, target: Target, request: ShardRequest) -> PartAnswer<PartBytes> {
+pub async fn ask_target(
+    core: &Rc<Core>,
+    target: Target,
+    request: ShardRequest,
+    deadline: Timestamp,
+) -> PartAnswer<PartBytes> {
     let Some(&owner) = core.shared.shard_cores.get(usize::from(target.shard)) else {
         return PartAnswer::Failed;
     };
     if owner == core.id {
-        return core.ask_direct(target.shard, request).await;
+        return core.ask_direct(target.shard, request, deadline).await;
     }
     let answer = on_core_async(core, owner, move |there| async move {
-        let answer = there.ask_direct(target.shard, request).await;
+        let answer = there.ask_direct(target.shard, request, deadline).await;
         answer.map(PartBytes::into_shared)
     });
     answer.await.map_or(PartAnswer::Failed, |answer| answer.map(PartBytes::Shared))
@@ -80,7 +85,7 @@ async fn answer(
         }
         Op::PartConfirm => {
             let (shard, confirm) = decode_confirm(body)?;
-            (shard, ShardRequest::Confirm(confirm, header.deadline(received)))
+            (shard, ShardRequest::Confirm(confirm))
         }
         Op::PartDrop => {
             let (shard, drops) = decode_drop(body)?;
@@ -94,7 +99,7 @@ async fn answer(
         }
         _ => unreachable!("every other op has been served"),
     };
-    Ok(Some(ask_target(core, target(shard), request).await))
+    Ok(Some(ask_target(core, target(shard), request, header.deadline(received)).await))
 }
 
 /// Hands a message to the core of a shard, which may be this one.

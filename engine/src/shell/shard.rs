@@ -56,7 +56,7 @@ impl Shard {
         match request {
             ShardRequest::Read(read) => store.read(token, read, now),
             ShardRequest::Write(write, payload) => store.write(token, write, payload.as_ref(), now),
-            ShardRequest::Confirm(confirm, _) => store.confirm(token, confirm, now),
+            ShardRequest::Confirm(confirm) => store.confirm(token, confirm, now),
         }
         self.dirty.set(true);
     }
