@@ -21,10 +21,37 @@ fn crc32c(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("wire", len), |bencher| bencher.iter(|| checksum::crc32c(run)));
     }
     group.finish();
+    append(criterion, &bytes);
     let mut group = criterion.benchmark_group("crc32c_combine");
     for len in [4096u64, 1 << 20] {
         group.bench_function(BenchmarkId::from_parameter(len), |bencher| {
             bencher.iter(|| checksum::crc32c_combine(0x1234_5678, 0x9abc_def0, len));
+        });
+    }
+}
+
+/// Going on from a checksum: by combining, and by starting the kernel in that state.
+fn append(criterion: &mut Criterion, bytes: &[u8]) {
+    let mut group = criterion.benchmark_group("crc32c append");
+    let first = checksum::crc32c(b"what came before");
+    let from_state = |run: &[u8]| {
+        let mut digest =
+            crc_fast::Digest::new_with_init_state(crc_fast::CrcAlgorithm::Crc32Iscsi, u64::from(!first));
+        digest.update(run);
+        digest.finalize() as u32
+    };
+    for len in [256, 4096, 128 << 10] {
+        let run = &bytes[..len];
+        assert_eq!(from_state(run), crc32c::crc32c_append(first, run), "one definition");
+        group.throughput(Throughput::Bytes(len as u64));
+        group.bench_function(BenchmarkId::new("crc32c crate", len), |bencher| {
+            bencher.iter(|| crc32c::crc32c_append(first, run));
+        });
+        group.bench_function(BenchmarkId::new("crc-fast from state", len), |bencher| {
+            bencher.iter(|| from_state(run))
+        });
+        group.bench_function(BenchmarkId::new("wire", len), |bencher| {
+            bencher.iter(|| checksum::crc32c_append(first, run));
         });
     }
 }

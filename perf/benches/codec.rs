@@ -92,8 +92,10 @@ fn reconstruct_other_codes(criterion: &mut Criterion) {
         for stripe_len in [256 << 10, 1 << 20] {
             let group = format!("reconstruct {k}+{m}");
             reconstruct_one(criterion, &group, code(k, m), stripe_len, &[0]);
-            let all: Vec<u8> = (0..m.min(k)).collect();
-            reconstruct_one(criterion, &group, code(k, m), stripe_len, &all);
+            let most: Vec<u8> = (0..m.min(k)).collect();
+            if most.len() > 1 {
+                reconstruct_one(criterion, &group, code(k, m), stripe_len, &most);
+            }
         }
     }
 }

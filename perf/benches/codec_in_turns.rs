@@ -1,6 +1,7 @@
 //! The codec against its alternatives, sampled in turns, so that a noisy neighbour hits all alike.
 //! Prints the median and the quartiles of 15 samples each, in microseconds for a whole stripe:
-//! `codec` is this repository's, `rs-simd` is `reed-solomon-simd`.
+//! `codec` is this repository's, `library` the coder of `rusty_erasure`, whose kernels `codec` calls in
+//! its own way, and `rs-simd` is `reed-solomon-simd`.
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a bench reads the clock and prints")]
 
 mod aligned;
@@ -37,7 +38,7 @@ fn in_turns(title: &str, arms: &mut [(&str, &mut dyn FnMut())]) {
             samples.push(sample(work));
         }
     }
-    print!("{title:<34}");
+    print!("{title:<36}");
     for ((name, _), samples) in arms.iter().zip(&mut samples) {
         samples.sort_by(f64::total_cmp);
         let at = |part: usize| samples[SAMPLES * part / 4];
@@ -69,8 +70,13 @@ fn compare(k: usize, m: usize, stripe_len: usize) {
             .zip(result.recovery_iter())
             .for_each(|(to, from)| to.copy_from_slice(from));
     };
+    let mut library_parity = Aligned::new(m * part_len);
+    let mut library = library_arm(k, m, &sources, &mut library_parity);
     let title = format!("{code} {} KiB", stripe_len >> 10);
-    in_turns(&format!("{title} encode"), &mut [("codec", &mut ours), ("rs-simd", &mut theirs)]);
+    in_turns(
+        &format!("{title} encode"),
+        &mut [("codec", &mut ours), ("library", &mut library), ("rs-simd", &mut theirs)],
+    );
 
     for lose in [1, m.min(k)] {
         let have: Vec<(u8, &[u8])> =
@@ -97,32 +103,40 @@ fn compare(k: usize, m: usize, stripe_len: usize) {
     black_box((&parity[..], &other_parity[..]));
 }
 
+/// Encodes with the library's own coder.
+fn library_arm(k: usize, m: usize, sources: &[&[u8]], parity: &mut [u8]) -> impl FnMut() {
+    let coder = rusty_erasure::Matrix::cauchy(k, m).and_then(rusty_erasure::coder).expect("a code");
+    let part_len = sources[0].len();
+    move || {
+        let mut buffers: Vec<&mut [u8]> = parity.chunks_mut(part_len).collect();
+        coder.encode(sources, &mut buffers).expect("encoded");
+    }
+}
+
 /// The cost of a length that is no multiple of the kernel's step.
-fn odd_lengths(k: usize, m: usize) {
+fn odd_length(k: usize, m: usize, part_len: usize) {
     let code = Code::new(k as u8, m as u8).expect("a code");
-    let mut codecs: Vec<Codec> = (0..3).map(|_| Codec::new()).collect();
-    let lens = [16_384, 16_385, 16_415];
-    let data = Aligned::new(k * lens[2]);
-    let mut arms: Vec<_> = codecs
-        .iter_mut()
-        .zip(lens)
-        .map(|(codec, len)| {
-            let data = &data[..k * len];
-            let mut parity = Aligned::new(m * len);
-            move || {
-                let mut buffers: Vec<&mut [u8]> = parity.chunks_mut(len).collect();
-                codec.encode(code, data, &mut buffers).expect("encoded");
-            }
-        })
-        .collect();
-    let [a, b, c] = &mut arms[..] else { unreachable!("three lengths") };
-    in_turns(&format!("{code} encode, part of"), &mut [("16384 B", a), ("16385 B", b), ("16415 B", c)]);
+    let data = Aligned::new(k * part_len);
+    let sources: Vec<&[u8]> = data.chunks(part_len).collect();
+    let (mut parity, mut library_parity) = (Aligned::new(m * part_len), Aligned::new(m * part_len));
+    let mut codec = Codec::new();
+    let mut ours = || {
+        let mut buffers: Vec<&mut [u8]> = parity.chunks_mut(part_len).collect();
+        codec.encode(code, &data, &mut buffers).expect("encoded");
+    };
+    let mut library = library_arm(k, m, &sources, &mut library_parity);
+    in_turns(
+        &format!("{code} encode, parts of {part_len} B"),
+        &mut [("codec", &mut ours), ("library", &mut library)],
+    );
 }
 
 fn main() {
     println!("kernel {}, microseconds for a stripe: median [quartiles] of {SAMPLES}", Codec::new().kernel());
-    odd_lengths(4, 2);
-    odd_lengths(10, 4);
+    for part_len in [4096, 4096 + 31, 16_384, 16_384 + 31] {
+        odd_length(4, 2, part_len);
+        odd_length(10, 4, part_len);
+    }
     let codes = [
         (4, 2),
         (10, 4),
