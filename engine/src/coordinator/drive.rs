@@ -5,6 +5,7 @@ use hedgerow_wire::time::{Now, Timestamp};
 use hedgerow_wire::types::{ReadPolicy, Version};
 use std::time::Duration;
 
+use super::Coordinator;
 use super::api::{Action, Miss, OpId, Parts, ReadOutcome, ReadRequest, WriteOutcome};
 use super::desk::Ask;
 use super::limits::{HOUSEKEEPING_INTERVAL, REPAIR_AGE_US, REPAIRS_MAX};
@@ -16,7 +17,6 @@ use super::repair::{Cause, RepairOp};
 use super::timers::TimerKey;
 use super::version::age_us;
 use super::write::{Step as WriteStep, WriteOp};
-use super::Coordinator;
 
 /// Kinds of operations, in the two highest bits of an [`OpId`].
 pub(super) const READ: u8 = 0;
@@ -395,7 +395,9 @@ impl<B: Clone> Coordinator<B> {
         self.housekeeping_at = now.mono + HOUSEKEEPING_INTERVAL;
         self.desk.targets.judge(now.mono);
         self.desk.sweep_lost(now);
-        while self.background < REPAIRS_MAX && self.notes.any_waiting() && self.desk.repair_bytes.open(now.mono)
+        while self.background < REPAIRS_MAX
+            && self.notes.any_waiting()
+            && self.desk.repair_bytes.open(now.mono)
         {
             let Some(note) = self.notes.next(now) else { return };
             let request = ReadRequest {

@@ -15,9 +15,7 @@ use hedgerow_wire::types::{
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use super::{
-    Action, AskId, Config, Coordinator, OpId, ReadOutcome, ReadRequest, WriteOutcome, WriteRequest,
-};
+use super::{Action, AskId, Config, Coordinator, OpId, ReadOutcome, ReadRequest, WriteOutcome, WriteRequest};
 use crate::ring::{Ring, TargetSpec};
 
 /// What the world's payloads are: enough to see a mix.
@@ -315,10 +313,9 @@ impl World {
 
     pub(super) fn begin_write(&mut self, meta: PartMeta, time: Duration) -> OpId {
         let deadline = self.now.mono + time;
-        let op = self.coordinator.write(
-            WriteRequest { meta: meta.clone(), ack: AckLevel::Written, deadline },
-            self.now,
-        );
+        let op = self
+            .coordinator
+            .write(WriteRequest { meta: meta.clone(), ack: AckLevel::Written, deadline }, self.now);
         self.bodies.insert(op, meta);
         self.drain();
         op
