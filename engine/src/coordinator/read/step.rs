@@ -234,7 +234,7 @@ impl<B> ReadOp<B> {
 
     /// The newest version cannot be assembled, and nothing older is certain. If its write may be
     /// under way, the read begins anew a little later.
-    fn give_up(&mut self, desk: &mut Desk<B>, now: Now) -> Step {
+    fn give_up(&mut self, _desk: &mut Desk<B>, now: Now) -> Step {
         let Some(&dead) = self.dead.iter().max_by_key(|dead| dead.version) else {
             return Step::Done(self.unavailable(0, self.expected.k() as u8));
         };
