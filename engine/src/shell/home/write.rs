@@ -119,7 +119,7 @@ async fn write_record(
                     memory.fill(token, entry, wall_ms);
                 }
             }
-            Reply::Written { version, stored: stored as u8, unchanged: false }
+            Reply::Written { version, stored, unchanged: false }
         }
         other => {
             memory.invalidate(hash, Version::ZERO);
