@@ -53,19 +53,19 @@ pub async fn open_shard(core: &Rc<Core>, shard: usize, len: u64) -> Result<Opene
     let snapshot = std::fs::File::open(&snapshot_path).ok().and_then(|file| {
         // SAFETY: the file is the daemon's own and held by its lock; nobody shortens it while it is
         // mapped. What it holds is checked and refused if it is wrong.
-        unsafe { memmap2::Mmap::map(&file) }.ok()
+        let map = unsafe { memmap2::Mmap::map(&file) }.ok()?;
+        Some(Box::new(map) as Box<dyn AsRef<[u8]>>)
     });
     let seed = identity::random_u128().map_err(|error| error.to_string())? as u64;
     let config = StoreConfig {
         parity: settings.code.m() as u8,
         ..StoreConfig::new(core.shared.daemon_id, shard as u16, len, seed)
     };
-    let mut opening = Opening::new(config, DmaBuffers, snapshot.as_deref(), clock::now());
+    let mut opening = Opening::new(config, DmaBuffers, snapshot, clock::now());
     let device = Rc::new(device);
     drive_opening(core, &device, &mut opening).await;
     let from_snapshot = opening.progress().from_snapshot;
     let store = opening.finish().map_err(|error| format!("{}: {error}", path.display()))?;
-    drop(snapshot);
     let _ = std::fs::remove_file(&snapshot_path);
     let stats = store.stats();
     let report = OpenedShard {
