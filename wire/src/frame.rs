@@ -156,7 +156,7 @@ pub struct FrameHeader {
     pub deadline_budget_us: u32,
     /// How old an answer may be, in milliseconds (with [`flags::MAY_BE_STALE`]).
     pub max_stale_ms: u32,
-    /// Body bytes that the receiver of this frame may send on this stream, beyond what it had.
+    /// Credit frames: body bytes that the receiver of this frame may send on this stream, beyond what it had.
     pub credit: u32,
     /// Requests: the version asked about (`IF_VERSION`). Answers: the object's version.
     pub version: Version,
@@ -168,7 +168,7 @@ pub struct FrameHeader {
     pub object_len: u64,
     /// Put: time to live in milliseconds, 0 for ever. Answers: what is left of it.
     pub ttl_ms: u64,
-    /// Put (last frame), get answers: the writer's checksum of the whole object.
+    /// Put (last frame), get answers (every frame): the writer's checksum of the whole object.
     pub object_checksum: ObjectChecksum,
 }
 
@@ -439,15 +439,21 @@ impl FrameHeader {
                 bits: u128_at(layout::OBJECT_CHECKSUM),
             },
         };
-        if header.flags & !flags::KNOWN != 0 {
-            return Err(field("flags", u64::from(header.flags)));
-        }
-        if usize::from(header.key_len) > KEY_LEN_MAX {
-            return Err(field("key_len", u64::from(header.key_len)));
-        }
-        if header.body_len as usize > BODY_LEN_MAX {
-            return Err(field("body_len", u64::from(header.body_len)));
-        }
+        header.check_bounds()?;
         Ok(header)
+    }
+
+    fn check_bounds(&self) -> Result<(), FrameError> {
+        let field = |field, value: u64| Err(FrameError::Field { field, value });
+        if self.flags & !flags::KNOWN != 0 {
+            return field("flags", u64::from(self.flags));
+        }
+        if usize::from(self.key_len) > KEY_LEN_MAX {
+            return field("key_len", u64::from(self.key_len));
+        }
+        if self.body_len as usize > BODY_LEN_MAX {
+            return field("body_len", u64::from(self.body_len));
+        }
+        Ok(())
     }
 }

@@ -21,13 +21,24 @@ pub struct ErrorDetail {
     pub value: u64,
 }
 
+impl Default for ErrorDetail {
+    fn default() -> ErrorDetail {
+        ErrorDetail::new(Status::Internal, "")
+    }
+}
+
 impl ErrorDetail {
-    /// The body; a message that is too long is cut.
-    pub fn body(&self) -> Vec<u8> {
+    /// A sentence that concerns no field.
+    pub fn new(status: Status, message: &str) -> ErrorDetail {
+        ErrorDetail { status, message: message.to_owned(), field: String::new(), value: 0 }
+    }
+
+    /// The body. As [`Message::encode`], but it cannot fail: texts that are too long are cut.
+    pub fn encode(&self) -> Vec<u8> {
         let cut = |text: &str| text[..text.floor_char_boundary(ERROR_MESSAGE_LEN_MAX)].to_owned();
         let detail = ErrorDetail { message: cut(&self.message), field: cut(&self.field), ..self.clone() };
         // Both texts are within their limits now, and nothing else can be refused.
-        detail.encode().unwrap_or_default()
+        Message::encode(&detail).unwrap_or_default()
     }
 
     fn build<'a>(
