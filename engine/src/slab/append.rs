@@ -180,7 +180,7 @@ impl<D: Buffers> Store<D> {
             return self.answer(token, PartAnswer::Stored);
         }
         part.waiters.push(Waiter { token, ack: write.ack });
-        self.requests.insert(token, Request::Write(number));
+        self.requests.insert(token, Request::Write);
         self.writes_waiting += 1;
     }
 
@@ -224,7 +224,7 @@ impl<D: Buffers> Store<D> {
             pending.visible = Some((number, entry));
             return self.answer(token, PartAnswer::Stored);
         }
-        self.requests.insert(token, Request::Write(number));
+        self.requests.insert(token, Request::Write);
         self.writes_waiting += 1;
         if let Some(part) = self.filling.as_mut().and_then(|filling| filling.parts.last_mut()) {
             part.waiters.push(Waiter { token, ack: write.ack });
