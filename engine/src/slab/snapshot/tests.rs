@@ -82,7 +82,7 @@ fn golden_bytes() {
         "ffeeddccbbaa99887766554433221100",
         "0403020100000000",
         "8877665544332211",
-        "1000000000000000",
+        "4000000000000000",
         "0100000000000000",
         "bd1100d2496b0000",
         "0300000000000000",
@@ -96,9 +96,9 @@ fn golden_bytes() {
         .map(|(at, slot)| format!("{at} {:032x}", u128::from_le_bytes(slot.try_into().unwrap())))
         .collect();
     // Position and fingerprint: the hash is part of the layout.
-    assert_eq!(slots, ["36 b49d20011bd001dc6388b13b3000ee78"]);
-    assert_eq!(&hex[248..270], "002b5145616263f9b61359");
-    assert_eq!(format!("{:08x}", crc32c(&bytes)), "b57d5e7c");
+    assert_eq!(slots, ["156 b49d20011bd001dc6388b13b3000ee78"]);
+    assert_eq!(&hex[248..270], "2d33249c6162634338e256");
+    assert_eq!(format!("{:08x}", crc32c(&bytes)), "18f18c91");
 }
 
 #[test]
@@ -179,11 +179,11 @@ fn whole_headers_with_wrong_fields_are_refused() {
         (layout::SHARD_ID, 9, shard_id),
         (layout::NONCE, 9, E::Nonce { found: 0x0102_0309, expected: ID.nonce }),
         (layout::BUCKETS, 0, field("buckets", 0)),
-        (layout::BUCKETS, 15, field("buckets", 15)),
-        (layout::BUCKETS, 17, E::Truncated { need: need + 64, have: need }),
+        (layout::BUCKETS, 63, field("buckets", 63)),
+        (layout::BUCKETS, 65, E::Truncated { need: need + 64, have: need }),
         (layout::BUCKETS + 3, 0x40, E::Truncated { need: (1 << 36) + (1 << 20) + need, have: need }),
-        (layout::BUCKETS + 4, 1, field("buckets", (1 << 32) + 16)),
-        (layout::BUCKETS + 7, 0xff, field("buckets", (0xff << 56) + 16)),
+        (layout::BUCKETS + 4, 1, field("buckets", (1 << 32) + 64)),
+        (layout::BUCKETS + 7, 0xff, field("buckets", (0xff << 56) + 64)),
         (layout::EXTRA_LEN, 17, E::Trailing { need: need - 1, excess: 1 }),
         (layout::EXTRA_LEN + 7, 1, field("extra_len", (1 << 56) + 18)),
         (layout::RESERVED, 1, field("reserved", 1)),
@@ -209,8 +209,8 @@ fn whole_chunks_with_wrong_slots_are_refused() {
     check(layout::PARTS, &[21], SnapshotError::PartCount { found: 20, expected: 21 });
     let bytes = small();
     let is_empty = |slot: &usize| bytes[slot * 16 + table..][..16] == [0; 16];
-    let empty = (0..64).find(is_empty).unwrap();
-    let used = (0..64).find(|slot| !is_empty(slot)).unwrap();
+    let empty = (0..256).find(is_empty).unwrap();
+    let used = (0..256).find(|slot| !is_empty(slot)).unwrap();
     let slot = |slot: usize| SnapshotError::Slot { bucket: slot as u64 / 4 };
     check(table + empty * 16, &[1], slot(empty));
     check(table + empty * 16 + 15, &[1], slot(empty));
