@@ -180,7 +180,7 @@ impl<D: Buffers> Store<D> {
             return self.answer(token, PartAnswer::Stored);
         }
         part.waiters.push(Waiter { token, ack: write.ack });
-        self.requests.insert(token, Request::Write(number));
+        self.requests.insert(token, Request::Write);
         self.writes_waiting += 1;
     }
 
@@ -224,7 +224,7 @@ impl<D: Buffers> Store<D> {
             pending.visible = Some((number, entry));
             return self.answer(token, PartAnswer::Stored);
         }
-        self.requests.insert(token, Request::Write(number));
+        self.requests.insert(token, Request::Write);
         self.writes_waiting += 1;
         if let Some(part) = self.filling.as_mut().and_then(|filling| filling.parts.last_mut()) {
             part.waiters.push(Waiter { token, ack: write.ack });
@@ -315,6 +315,12 @@ impl<D: Buffers> Store<D> {
             }
             if self.growing.last().is_none_or(|growing| growing.complete) {
                 let Some(slab) = self.slabs.open() else { return Room::None };
+                assert!(
+                    self.slabs.generation(slab) <= self.superblock.generation_bound,
+                    "generation {} of slab {slab} is not covered by {:?}",
+                    self.slabs.generation(slab),
+                    self.superblock
+                );
                 self.growing.push(Growing::new(slab));
             }
             if !self.start_filling(len) {

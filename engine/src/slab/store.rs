@@ -48,8 +48,8 @@ pub(super) enum Io<D: Buffers> {
 pub(super) enum Request {
     /// A device read.
     Read(IoId),
-    /// The batch with this number.
-    Write(u64),
+    /// A batch.
+    Write,
     /// A flush.
     Flush,
 }
@@ -191,7 +191,7 @@ impl<D: Buffers> Store<D> {
         self.counters.cancelled += 1;
         match request {
             Request::Read(io) => self.cancel_read(io),
-            Request::Write(_) | Request::Flush => self.writes_waiting -= 1,
+            Request::Write | Request::Flush => self.writes_waiting -= 1,
         }
     }
 
