@@ -239,9 +239,7 @@ mod tests {
         for m in 0..=4usize {
             let s = spare(m);
             every(m + 1, &ALL, &mut |standings| {
-                if decide(m, s, standings) == Verdict::Wait
-                    && number(standings, &[Standing::Unasked]) > 0
-                {
+                if decide(m, s, standings) == Verdict::Wait && number(standings, &[Standing::Unasked]) > 0 {
                     let best: Vec<Standing> = standings
                         .iter()
                         .map(|&standing| match standing {

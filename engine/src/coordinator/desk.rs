@@ -103,7 +103,13 @@ impl<B> Desk<B> {
     }
 
     /// Asks a slow target for a part that nobody waits for, if a probe is due there.
-    pub(super) fn probe(&mut self, target: TargetIndex, read: impl FnOnce() -> PartRead, bytes: u32, now: Now) {
+    pub(super) fn probe(
+        &mut self,
+        target: TargetIndex,
+        read: impl FnOnce() -> PartRead,
+        bytes: u32,
+        now: Now,
+    ) {
         if !self.targets.take_probe(target, now.mono) {
             return;
         }
@@ -239,8 +245,5 @@ fn said<B>(kind: AskKind, answer: &PartAnswer<B>) -> Said {
 }
 
 fn useless<B>(answer: &PartAnswer<B>) -> bool {
-    matches!(
-        answer,
-        PartAnswer::Failed | PartAnswer::Overloaded | PartAnswer::Damaged | PartAnswer::Expired
-    )
+    matches!(answer, PartAnswer::Failed | PartAnswer::Overloaded | PartAnswer::Damaged | PartAnswer::Expired)
 }

@@ -162,7 +162,11 @@ impl Notes {
             return false;
         }
         self.known.insert((name.hash, name.record));
-        self.waiting.push_back(Note { name: name.clone(), attempt: 0, not_before: now.mono + REPAIR_RETRY_AFTER });
+        self.waiting.push_back(Note {
+            name: name.clone(),
+            attempt: 0,
+            not_before: now.mono + REPAIR_RETRY_AFTER,
+        });
         true
     }
 

@@ -15,9 +15,7 @@ use hedgerow_wire::types::{
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use super::{
-    Action, AskId, Config, Coordinator, OpId, ReadOutcome, ReadRequest, WriteOutcome, WriteRequest,
-};
+use super::{Action, AskId, Config, Coordinator, OpId, ReadOutcome, ReadRequest, WriteOutcome, WriteRequest};
 use crate::ring::{Ring, TargetSpec};
 
 /// What the world's payloads are: enough to see a mix.
@@ -315,10 +313,9 @@ impl World {
 
     pub(super) fn begin_write(&mut self, meta: PartMeta, time: Duration) -> OpId {
         let deadline = self.now.mono + time;
-        let op = self.coordinator.write(
-            WriteRequest { meta: meta.clone(), ack: AckLevel::Written, deadline },
-            self.now,
-        );
+        let op = self
+            .coordinator
+            .write(WriteRequest { meta: meta.clone(), ack: AckLevel::Written, deadline }, self.now);
         self.bodies.insert(op, meta);
         self.drain();
         op
@@ -443,7 +440,8 @@ impl World {
         self.schedule(delay, Event::Arrive { ask, target, asked });
     }
 
-    fn drain(&mut self) {
+    /// Does what the coordinator wants done.
+    pub(super) fn drain(&mut self) {
         while let Some(action) = self.coordinator.poll() {
             match action {
                 Action::AskRead { ask, target, read } => self.send(Some(ask), target, Asked::Read(read)),

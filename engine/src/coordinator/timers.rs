@@ -139,7 +139,8 @@ mod tests {
         let mut timers = Timers::new();
         let mut model: BTreeMap<(u8, u32), u64> = BTreeMap::new();
         for step in 0..20_000u64 {
-            let key = TimerKey { kind: random.random_range(0..KINDS as u8), index: random.random_range(0..40) };
+            let key =
+                TimerKey { kind: random.random_range(0..KINDS as u8), index: random.random_range(0..40) };
             match random.random_range(0..4) {
                 0 => {
                     timers.clear(key);

@@ -152,7 +152,11 @@ impl WriteOp {
         }
         if !self.sent {
             let late = now.mono >= self.answer_by;
-            return Step::Refuse(if late { WriteOutcome::DeadlineExceeded } else { WriteOutcome::Overloaded });
+            return Step::Refuse(if late {
+                WriteOutcome::DeadlineExceeded
+            } else {
+                WriteOutcome::Overloaded
+            });
         }
         let newer = |&(_, fate): &(TargetIndex, Fate)| match fate {
             Fate::Newer(version) => Some(version),

@@ -70,7 +70,14 @@ impl<B> ReadOp<B> {
         }
     }
 
-    fn hedge(&mut self, version: Option<Version>, shape: &Shape, spares: usize, desk: &mut Desk<B>, now: Now) {
+    fn hedge(
+        &mut self,
+        version: Option<Version>,
+        shape: &Shape,
+        spares: usize,
+        desk: &mut Desk<B>,
+        now: Now,
+    ) {
         if !desk.hedges.take(spares) {
             if !self.denied {
                 self.denied = true;
@@ -87,7 +94,13 @@ impl<B> ReadOp<B> {
 
     /// Of a range: asks the data parts that it touches of the targets that should hold them. False
     /// if that cannot suffice (any more).
-    fn fetch_wanted(&mut self, version: Option<Version>, shape: &Shape, desk: &mut Desk<B>, now: Now) -> bool {
+    fn fetch_wanted(
+        &mut self,
+        version: Option<Version>,
+        shape: &Shape,
+        desk: &mut Desk<B>,
+        now: Now,
+    ) -> bool {
         let Some(wanted) = shape.wanted.clone() else { return false };
         let had = |op: &Self, number: u8| {
             let candidate = version.and_then(|version| op.candidate(version));

@@ -286,9 +286,7 @@ impl<B> ReadOp<B> {
             slot.took = Some(now.mono.since(ask.sent));
         }
         let known = match (ask.kind, answer) {
-            (_, PartAnswer::Part { meta, payload }) => {
-                self.take_part(ask.slot, meta, payload, desk)
-            }
+            (_, PartAnswer::Part { meta, payload }) => self.take_part(ask.slot, meta, payload, desk),
             (_, PartAnswer::Other { version }) => {
                 desk.saw(self.request.name.hash, version);
                 Known::Holds(version)
@@ -352,8 +350,10 @@ impl<B> ReadOp<B> {
 
     /// Whether all targets have said how they stand to `version`.
     pub(super) fn surveyed_all(&self, version: Version, shape: &Shape) -> bool {
-        self.slots.iter().take(shape.n).all(|slot| slot.known != Known::Nothing && {
-            !matches!(slot.standing(version), Standing::Unable | Standing::Late | Standing::Pending)
+        self.slots.iter().take(shape.n).all(|slot| {
+            slot.known != Known::Nothing && {
+                !matches!(slot.standing(version), Standing::Unable | Standing::Late | Standing::Pending)
+            }
         })
     }
 

@@ -40,7 +40,7 @@ fn past_its_cap_a_target_misses_its_part_of_a_write() {
     let version = world.put(&name);
     assert_eq!(world.asked(&name, from), "1w 2w 3w 4w 5w");
     world.run_for(MS);
-    assert_eq!(world.coordinator.stats().writes_capped, 1);
+    assert!(world.coordinator.stats().writes_capped > 0);
     assert_eq!(world.holders(&name, version), [1, 2, 3, 4, 5]);
     assert!(world.coordinator.stats().under_redundant > 0);
 }

@@ -97,7 +97,8 @@ impl Play {
         request.policy = if self.random.random_bool(0.2) { ReadPolicy::All } else { ReadPolicy::Default };
         if self.random.random_bool(0.5) {
             let code = self.world.code;
-            request.code_hint = Some(Code::new(self.random.random_range(1..=code.k() as u8), code.m() as u8).unwrap());
+            request.code_hint =
+                Some(Code::new(self.random.random_range(1..=code.k() as u8), code.m() as u8).unwrap());
         }
         let (deadline, strict) = (request.deadline, request.strict);
         let certain = self.models[key].certain;
@@ -157,9 +158,10 @@ impl Play {
 
     fn judge(&mut self) {
         let now = self.world.now.mono;
-        let mut overdue = self.writes.iter().filter(|(op, (.., deadline))| {
-            !self.world.writes.contains_key(op) && *deadline < now
-        });
+        let mut overdue = self
+            .writes
+            .iter()
+            .filter(|(op, (.., deadline))| !self.world.writes.contains_key(op) && *deadline < now);
         assert!(overdue.next().is_none(), "a write is past its deadline, seed {}", self.seed);
         let done: Vec<OpId> =
             self.writes.keys().filter(|op| self.world.writes.contains_key(op)).copied().collect();

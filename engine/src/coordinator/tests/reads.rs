@@ -1,7 +1,7 @@
 //! Assembly: how many are asked, which parts suffice, late answers, deadlines.
 
 use hedgerow_wire::part::{PartAnswer, PartKind, PartMeta};
-use hedgerow_wire::types::{Code, Record, ReadPolicy};
+use hedgerow_wire::types::{Code, ReadPolicy, Record};
 
 use super::super::testing::{Asked, MS, World, found};
 use super::super::{Miss, ReadOutcome, ReadRequest};
@@ -157,6 +157,9 @@ fn a_stripe_of_another_version_is_a_miss() {
     // Three parts of four: the rest was overwritten.
     let other = World::meta(&name, World::old(20), code("4+2"));
     world.place(&name, &other, &[0, 1, 2]);
+    for slot in 0..6 {
+        world.at(&name, slot).index_delay = MS;
+    }
     assert_eq!(world.read(request), ReadOutcome::NotFound { why: Miss::Incomplete(World::old(20)) });
 }
 
@@ -173,8 +176,11 @@ fn parts_that_contradict_their_siblings_are_no_parts() {
     world.at(&name, 1).delay = 2 * MS;
     world.at(&name, 2).delay = 2 * MS;
     let outcome = world.get(&name);
-    assert!(matches!(outcome, ReadOutcome::Found { ref parts, .. }
-        if parts.iter().map(|p| p.0).collect::<Vec<_>>() == [0, 3, 4, 5]), "{outcome:?}");
+    assert!(
+        matches!(outcome, ReadOutcome::Found { ref parts, .. }
+        if parts.iter().map(|p| p.0).collect::<Vec<_>>() == [0, 3, 4, 5]),
+        "{outcome:?}"
+    );
 }
 
 #[test]

@@ -64,8 +64,8 @@ fn background_completion_has_a_budget_of_bytes() {
     }
     world.run_for(100 * MS);
     let stats = world.coordinator.stats();
-    assert!((1..=2).contains(&stats.parts_repaired), "{stats:?}");
-    assert!(stats.under_redundant >= 28);
+    assert!((1..=3).contains(&stats.parts_repaired), "{stats:?}");
+    assert!(stats.under_redundant >= 27);
     world.run_for(3_000 * MS);
     let parts = world.coordinator.stats().parts_repaired;
     assert!((8..=15).contains(&parts), "{parts} parts in three seconds");
@@ -102,7 +102,7 @@ fn what_cannot_be_completed_is_tried_ever_more_rarely_and_then_given_up() {
     world.place(&name, &meta, &[0, 2, 3, 4, 5]);
     world.at(&name, 1).refuse_writes = vec![PartAnswer::Overloaded; 100];
     world.get(&name);
-    world.run_for(1_000 * MS * (1 << REPAIR_ATTEMPTS_MAX) / 2);
+    world.run_for(1_000 * MS * (1 << REPAIR_ATTEMPTS_MAX) / 4);
     let stats = world.coordinator.stats();
     assert_eq!((stats.repairs_failed, stats.under_redundant), (0, 1));
     world.run_for(1_000 * MS * (1 << REPAIR_ATTEMPTS_MAX));
@@ -131,10 +131,14 @@ fn what_the_shell_cannot_rebuild_is_let_go() {
     let name = world.name("key");
     let meta = World::meta(&name, World::old(10), "1+2".parse().unwrap());
     world.place(&name, &meta, &[1]);
+    for slot in [0, 2] {
+        world.at(&name, slot).index_delay = MS;
+    }
     let op = world.begin_read(world.request(&name));
     world.run_while(|world| world.coordinator.stats().ops < 2);
     let repair = super::super::OpId(2 << 62);
     world.coordinator.rebuild_failed(repair, world.now);
+    world.drain();
     world.run_while(|world| !world.reads.contains_key(&op));
     assert_eq!(found(&world.reads[&op].1.clone()), (meta.version, vec![1], false));
     assert!(world.released.contains(&repair));
