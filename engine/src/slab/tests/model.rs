@@ -44,7 +44,9 @@ const KEYS: u32 = 30;
 
 impl Walk {
     fn note(&mut self, key: Option<(u32, u32)>, what: String) {
-        if std::env::var("TRACE").is_ok() {println!("{key:?} {what} {}", self.world.stats().slabs_free);}
+        if std::env::var("TRACE").is_ok() {
+            println!("{key:?} {what} {}", self.world.stats().slabs_free);
+        }
         self.history.push((key, what));
     }
 
