@@ -71,7 +71,7 @@ const ROOMS: &[Room] = &[
 
     Room { name: "tests of wire", files: "wire/tests/", may: &["wire", "system"] },
     Room { name: "tests of client", files: "wire/client/tests/", may: &["wire", "client", "system", "tokio"] },
-    Room { name: "examples of client", files: "wire/client/examples/", may: &["client", "system", "tokio"] },
+    Room { name: "examples of client", files: "wire/client/examples/", may: &["wire", "client", "system", "tokio"] },
     Room { name: "tests of engine", files: "engine/tests/", may: &["wire", "client", "engine", "system", "runtime", "tokio"] },
 ];
 
