@@ -196,6 +196,12 @@ impl Device {
         }
     }
 
+    /// The device as it once was.
+    pub(crate) fn restore(&mut self, image: &[u8]) {
+        self.bytes.copy_from_slice(image);
+        self.written_once.clear();
+    }
+
     /// What a crash leaves on the device.
     pub(crate) fn crash(&mut self, crash: Crash, rng: &mut SmallRng) {
         if crash == Crash::Power {

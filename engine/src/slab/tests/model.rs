@@ -55,8 +55,6 @@ const KEYS: u32 = 30;
 
 impl Walk {
     fn note(&mut self, key: Option<(u32, u32)>, what: String) {
-            println!("{key:?} {what} {}", self.world.stats().slabs_free);
-        }
         self.history.push((key, what));
     }
 
