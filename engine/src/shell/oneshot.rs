@@ -10,6 +10,7 @@ struct State<T> {
     value: Option<T>,
     waker: Option<Waker>,
     sender_gone: bool,
+    receiver_gone: bool,
 }
 
 /// Gives the value.
@@ -20,11 +21,16 @@ pub struct Receiver<T>(Rc<RefCell<State<T>>>);
 
 /// A connected pair.
 pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
-    let state = Rc::new(RefCell::new(State { value: None, waker: None, sender_gone: false }));
+    let state = Rc::new(RefCell::new(State { value: None, waker: None, sender_gone: false, receiver_gone: false }));
     (Sender(state.clone()), Receiver(state))
 }
 
 impl<T> Sender<T> {
+    /// Whether nobody waits any more.
+    pub fn abandoned(&self) -> bool {
+        self.0.borrow().receiver_gone
+    }
+
     /// Gives the value and wakes the receiver.
     pub fn send(self, value: T) {
         self.0.borrow_mut().value = Some(value);
@@ -41,6 +47,12 @@ impl<T> Drop for Sender<T> {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+}
+
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        self.0.borrow_mut().receiver_gone = true;
     }
 }
 

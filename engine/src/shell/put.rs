@@ -379,6 +379,25 @@ impl Put {
         let core = &self.connection.core;
         let begun = core.call(self.home, Call::BeginPut { object: self.object.clone() }).await;
         let Reply::Version(version) = begun else { return Err((begun, "")) };
+        let written = self.write_stripes(version, first, second).await;
+        if let Err(failure) = written {
+            let call = Call::EndPut { hash: self.object.name.hash, version };
+            drop(core.call(self.home, call).await);
+            return Err(failure);
+        }
+        let (object_len, checksum) = (self.len(), self.checksum());
+        let object = self.object.clone();
+        let head = Call::PutHead { object, version, object_len, checksum };
+        Ok((core.call(self.home, head).await, ""))
+    }
+
+    /// Writes the stripes as they come, a few at a time, until the body ends.
+    async fn write_stripes(
+        &self,
+        version: Version,
+        first: StripeBytes,
+        second: StripeBytes,
+    ) -> Result<(), Failure> {
         let under_way = Rc::new(StripesUnderWay::default());
         let mut next = Some(first);
         let mut after = Some(second);
@@ -399,10 +418,7 @@ impl Put {
         if let Some(reply) = under_way.failed.borrow_mut().take() {
             return Err((reply, "a stripe could not be written"));
         }
-        let (object_len, checksum) = (self.len(), self.checksum());
-        let object = self.object.clone();
-        let head = Call::PutHead { object, version, object_len, checksum };
-        Ok((core.call(self.home, head).await, ""))
+        Ok(())
     }
 
     fn write_stripe(

@@ -62,6 +62,7 @@ fn read_call(header: &FrameHeader, key: Key, started: Timestamp) -> ReadCall {
         policy: header.read_policy,
         strict: header.has(flags::STRICT),
         immutable: header.has(flags::IMMUTABLE),
+        for_condition: false,
         deadline: header.deadline(started),
     }
 }
@@ -217,12 +218,12 @@ impl GetStream<'_> {
             }
             let Some(next) = ahead.pop_front() else { return };
             let record = match next.await {
-                Some(Reply::Record(record)) => record,
+                Reply::Record(record) => record,
                 other => return self.break_off(offset == first, other),
             };
             let len: usize = record.pieces.iter().map(|piece| piece.range.len()).sum();
             if !self.wait_for_credit(len as u64).await {
-                return self.break_off(offset == first, Some(Reply::Status(Status::DeadlineExceeded)));
+                return self.break_off(offset == first, Reply::Status(Status::DeadlineExceeded));
             }
             answer.offset = offset;
             offset += len as u64;
@@ -237,7 +238,7 @@ impl GetStream<'_> {
     }
 
     /// Starts the read of one stripe's share of the bytes `first..end` of the object.
-    fn start(&self, stripe: u64, first: u64, end: u64) -> super::oneshot::Receiver<Reply<PartBytes>> {
+    fn start(&self, stripe: u64, first: u64, end: u64) -> glommio::Task<Reply<PartBytes>> {
         let stripe_size = u64::from(self.head.stripe_size);
         let begin = stripe * stripe_size;
         let stripe_len = stripe_size.min(self.head.object_len - begin);
@@ -253,12 +254,12 @@ impl GetStream<'_> {
             policy: self.header.read_policy,
             strict: false,
             immutable: false,
+            for_condition: false,
             deadline: self.deadline,
         });
-        let (sender, receiver) = super::oneshot::channel();
         let (core, home) = (self.connection.core.clone(), self.home);
-        core.clone().spawn(async move { sender.send(core.call(home, call).await) });
-        receiver
+        // Dropping the task, when the client cancels, ends the read.
+        core.clone().task(async move { core.call(home, call).await })
     }
 
     async fn wait_for_credit(&self, len: u64) -> bool {
@@ -278,8 +279,12 @@ impl GetStream<'_> {
 
     /// A stripe cannot be had: before anything was sent that is the answer, later the stream is
     /// aborted. A stripe that is gone although its head is there is a miss.
-    fn break_off(&self, nothing_sent: bool, reply: Option<Reply<PartBytes>>) {
-        let reply = reply.unwrap_or(Reply::Status(Status::ShuttingDown));
+    fn break_off(&self, nothing_sent: bool, reply: Reply<PartBytes>) {
+        if let Reply::Status(Status::NotFound) = reply {
+            let (core, home) = (self.connection.core.clone(), self.home);
+            let call = Call::Forget { hash: self.name.hash, version: self.head.version };
+            core.clone().spawn(async move { drop(core.call(home, call).await) });
+        }
         if nothing_sent {
             return answer_failure(self.connection, Op::Get, self.request.id, &reply);
         }
