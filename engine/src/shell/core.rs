@@ -342,11 +342,7 @@ impl Core {
     }
 
     /// A shard of this core has an answer.
-    pub fn shard_answered(
-        self: &Rc<Self>,
-        token: Token,
-        answer: PartAnswer<Payload<DeviceBuffer>>,
-    ) {
+    pub fn shard_answered(self: &Rc<Self>, token: Token, answer: PartAnswer<Payload<DeviceBuffer>>) {
         match Asker::from_token(token) {
             Asker::Coordinator { core, ask } if core == self.id => {
                 self.answered.borrow_mut().push_back((AskId(ask), answer.map(PartBytes::Device)));

@@ -21,7 +21,8 @@ pub struct Receiver<T>(Rc<RefCell<State<T>>>);
 
 /// A connected pair.
 pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
-    let state = Rc::new(RefCell::new(State { value: None, waker: None, sender_gone: false, receiver_gone: false }));
+    let state =
+        Rc::new(RefCell::new(State { value: None, waker: None, sender_gone: false, receiver_gone: false }));
     (Sender(state.clone()), Receiver(state))
 }
 
@@ -68,6 +69,31 @@ impl<T> Future for Receiver<T> {
         }
         state.waker = Some(cx.waker().clone());
         Poll::Pending
+    }
+}
+
+/// Wakes all waiting tasks of the same core.
+#[derive(Default)]
+pub struct Bell(RefCell<Vec<Waker>>);
+
+impl Bell {
+    /// Wakes all who wait.
+    pub fn ring(&self) {
+        for waker in self.0.take() {
+            waker.wake();
+        }
+    }
+
+    /// Waits until `done` is true, looking again each time the bell rings.
+    pub async fn wait_until(&self, done: impl Fn() -> bool) {
+        std::future::poll_fn(|cx| {
+            if done() {
+                return Poll::Ready(());
+            }
+            self.0.borrow_mut().push(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
     }
 }
 

@@ -27,8 +27,8 @@ pub async fn serve(
     header: FrameHeader,
     key: Option<Key>,
     body: Vec<u8>,
+    started: Timestamp,
 ) {
-    let started = clock::timestamp();
     let op = header.op;
     let served = async {
         match (op, key) {
@@ -49,7 +49,7 @@ pub async fn serve(
         }
     };
     or(cancelled, served).await;
-    connection.finish(request.id);
+    connection.finish(&request);
     connection.core.counters.latency(op, clock::timestamp().since(started));
 }
 
@@ -162,6 +162,19 @@ fn pieces_checksum(pieces: &Pieces<PartBytes>) -> u32 {
     pieces.fold(first, |sum, piece| crc32c_combine(sum, piece.checksum, piece.range.len() as u64))
 }
 
+/// A turn to fetch something for a connection: the answers that it has not taken bound how much.
+async fn turn(connection: &Connection, deadline: Timestamp) -> Option<glommio::sync::Permit<'_>> {
+    let turn = async {
+        let permit = connection.gets.acquire_permit(1).await.ok()?;
+        connection.room_to_send(deadline).await.then_some(permit)
+    };
+    let late = async {
+        glommio::timer::sleep(deadline.since(clock::timestamp())).await;
+        None
+    };
+    or(turn, late).await
+}
+
 async fn get(
     connection: &Rc<Connection>,
     request: &Request,
@@ -171,6 +184,9 @@ async fn get(
 ) {
     let call = read_call(header, key, started);
     let (name, deadline) = (call.name.clone(), call.deadline);
+    let Some(_turn) = turn(connection, deadline).await else {
+        return answer_failure(connection, Op::Get, request.id, &Reply::Status(Status::DeadlineExceeded));
+    };
     let home = connection.core.shared.home(name.hash);
     let reply = connection.core.call(home, Call::Read(call)).await;
     let Reply::Record(record) = reply else {
@@ -211,6 +227,9 @@ impl GetStream<'_> {
         let mut ahead = VecDeque::new();
         let mut offset = first;
         loop {
+            if !self.connection.room_to_send(self.deadline).await {
+                return self.break_off(offset == first, Reply::Status(Status::DeadlineExceeded));
+            }
             while ahead.len() < STREAM_STRIPES_AHEAD
                 && let Some(stripe) = stripes.next()
             {

@@ -10,8 +10,8 @@ use hedgerow_wire::time::Timestamp;
 use hedgerow_wire::{AckLevel, Code, KeyHash, ObjectChecksum, ReadPolicy, Record, Target, Version};
 use smallvec::SmallVec;
 
-use crate::slab::Located;
 use crate::shell::buffers::{PartBytes, SharedBytes};
+use crate::slab::Located;
 
 /// A read of one record.
 pub struct ReadCall {
