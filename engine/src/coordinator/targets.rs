@@ -42,10 +42,12 @@ pub(super) const MEDIUM_PART_LEN: usize = 128 << 10;
 impl Class {
     /// The class of a part read of `part_len` bytes.
     pub(super) fn of_part(part_len: usize) -> Class {
-        match part_len {
-            0..=SMALL_PART_LEN => Class::Small,
-            ..=MEDIUM_PART_LEN => Class::Medium,
-            _ => Class::Large,
+        if part_len <= SMALL_PART_LEN {
+            Class::Small
+        } else if part_len <= MEDIUM_PART_LEN {
+            Class::Medium
+        } else {
+            Class::Large
         }
     }
 }
