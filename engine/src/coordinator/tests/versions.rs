@@ -310,3 +310,22 @@ fn the_index_confirms_while_the_device_is_stuck() {
     assert_eq!(found(&world.get(&name)), (version, vec![0], true));
     assert!(world.now.mono.since(begun) < MS);
 }
+
+#[test]
+fn a_completion_that_is_refused_for_something_forgotten_is_no_excuse() {
+    let mut world = World::new("4+2", 8, |_| {});
+    let name = world.name("key");
+    let meta = World::meta(&name, World::old(50), code("1+2"));
+    world.place(&name, &meta, &[1]);
+    for slot in [0, 2] {
+        world.at(&name, slot).index_delay = MS;
+    }
+    let op = world.begin_read(world.request(&name));
+    world.run_while(|world| world.coordinator.stats().ops < 2);
+    // While the parts are rebuilt, something newer comes and goes.
+    for slot in [0, 2] {
+        world.at(&name, slot).forgotten = World::old(1);
+    }
+    world.run_while(|world| !world.reads.contains_key(&op));
+    assert_eq!(world.reads[&op].1, ReadOutcome::NotFound { why: Miss::Unconfirmed(meta.version) });
+}
