@@ -156,7 +156,7 @@ pub struct FrameHeader {
     pub deadline_budget_us: u32,
     /// How old an answer may be, in milliseconds (with [`flags::MAY_BE_STALE`]).
     pub max_stale_ms: u32,
-    /// Body bytes that the receiver of this frame may send on this stream, beyond what it had.
+    /// Credit frames: body bytes that the receiver of this frame may send on this stream, beyond what it had.
     pub credit: u32,
     /// Requests: the version asked about (`IF_VERSION`). Answers: the object's version.
     pub version: Version,
@@ -168,7 +168,7 @@ pub struct FrameHeader {
     pub object_len: u64,
     /// Put: time to live in milliseconds, 0 for ever. Answers: what is left of it.
     pub ttl_ms: u64,
-    /// Put (last frame), get answers: the writer's checksum of the whole object.
+    /// Put (last frame), get answers (every frame): the writer's checksum of the whole object.
     pub object_checksum: ObjectChecksum,
 }
 
@@ -188,33 +188,61 @@ pub struct FrameHeader {
 /// ```
 /// `header_checksum` is CRC-32C over the 160 bytes with itself as zero.
 pub mod layout {
+    /// Protocol version (u8).
     pub const VERSION: usize = 4;
+    /// [`Op`](super::Op) (u8).
     pub const OP: usize = 5;
+    /// [`flags`](super::flags) (u16).
     pub const FLAGS: usize = 6;
+    /// CRC-32C of the header with these four bytes as zero (u32).
     pub const HEADER_CHECKSUM: usize = 8;
+    /// CRC-32C of the key (u32).
     pub const KEY_CHECKSUM: usize = 12;
+    /// CRC-32C of the body (u32).
     pub const BODY_CHECKSUM: usize = 16;
+    /// Length of the body in bytes (u32).
     pub const BODY_LEN: usize = 20;
+    /// Length of the key in bytes (u16).
     pub const KEY_LEN: usize = 24;
+    /// [`Status`](super::Status) (u8).
     pub const STATUS: usize = 26;
+    /// Priority (u8).
     pub const PRIORITY: usize = 27;
+    /// Acknowledgement level (u8).
     pub const ACK: usize = 28;
+    /// Read policy (u8).
     pub const READ_POLICY: usize = 29;
+    /// Kind of the object checksum (u8).
     pub const CHECKSUM_KIND: usize = 30;
+    /// Request id (u64).
     pub const REQUEST_ID: usize = 32;
+    /// Trace id (16 bytes).
     pub const TRACE_ID: usize = 40;
+    /// Topology epoch (u64).
     pub const TOPOLOGY_EPOCH: usize = 56;
+    /// Namespace (u32).
     pub const NAMESPACE: usize = 64;
+    /// Deadline budget in microseconds (u32).
     pub const DEADLINE_BUDGET_US: usize = 68;
+    /// Greatest age of the answer in milliseconds (u32).
     pub const MAX_STALE_MS: usize = 72;
+    /// Credit in bytes (u32).
     pub const CREDIT: usize = 76;
+    /// Version's clock (u64).
     pub const VERSION_HLC: usize = 80;
+    /// Version's coordinator (u16).
     pub const VERSION_COORDINATOR: usize = 88;
+    /// Offset in the object in bytes (u64).
     pub const OFFSET: usize = 96;
+    /// Length of the range, or of the whole answer, in bytes (u64).
     pub const LENGTH: usize = 104;
+    /// Length of the object in bytes (u64).
     pub const OBJECT_LEN: usize = 112;
+    /// Time to live in milliseconds (u64).
     pub const TTL_MS: usize = 120;
+    /// Object checksum (16 bytes).
     pub const OBJECT_CHECKSUM: usize = 128;
+    /// Zero from here to the end (16 bytes).
     pub const RESERVED: usize = 144;
 
     const _: () = {
@@ -227,8 +255,8 @@ pub mod layout {
     };
 }
 
-/// Why bytes are no frame header. After any of these the stream's framing is lost: the connection is
-/// closed once the answer that says so is sent.
+/// Why bytes are no frame. After any of these but a wrong checksum of key or body the stream's framing
+/// is lost: the connection is closed once the answer that says so is sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum FrameError {
     /// Not this protocol.
@@ -411,15 +439,21 @@ impl FrameHeader {
                 bits: u128_at(layout::OBJECT_CHECKSUM),
             },
         };
-        if header.flags & !flags::KNOWN != 0 {
-            return Err(field("flags", u64::from(header.flags)));
-        }
-        if usize::from(header.key_len) > KEY_LEN_MAX {
-            return Err(field("key_len", u64::from(header.key_len)));
-        }
-        if header.body_len as usize > BODY_LEN_MAX {
-            return Err(field("body_len", u64::from(header.body_len)));
-        }
+        header.check_bounds()?;
         Ok(header)
+    }
+
+    fn check_bounds(&self) -> Result<(), FrameError> {
+        let field = |field, value: u64| Err(FrameError::Field { field, value });
+        if self.flags & !flags::KNOWN != 0 {
+            return field("flags", u64::from(self.flags));
+        }
+        if usize::from(self.key_len) > KEY_LEN_MAX {
+            return field("key_len", u64::from(self.key_len));
+        }
+        if self.body_len as usize > BODY_LEN_MAX {
+            return field("body_len", u64::from(self.body_len));
+        }
+        Ok(())
     }
 }

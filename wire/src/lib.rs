@@ -5,9 +5,19 @@
 //! file, a clock, a runtime.
 
 pub mod checksum;
+pub mod decoder;
+pub mod encoder;
 pub mod frame;
+// Written by `schema/generate.sh`; the plain types of `messages` stand in front of it.
+#[rustfmt::skip]
+#[allow(missing_docs, unused_qualifications, clippy::all, clippy::undocumented_unsafe_blocks, clippy::unwrap_used)]
+mod generated;
 pub mod limits;
+pub mod messages;
 pub mod part;
+pub mod part_message;
+pub mod request;
+pub mod stream;
 pub mod time;
 pub mod types;
 

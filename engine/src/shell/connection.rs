@@ -1,0 +1,198 @@
+//! Connections: bytes from a socket to requests, answers to a socket.
+//!
+//! One task reads, one writes. Reading never waits for a request: each runs as a task of its own, so
+//! answers leave in the order in which they are ready. What a connection may hold is bounded: by
+//! the requests under way, by the bytes that wait to be sent, and by the credit of its streams.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+
+use glommio::net::TcpStream;
+use hedgerow_wire::frame::{FrameHeader, Op, Status};
+use hedgerow_wire::limits::FRAME_HEADER_LEN;
+use hedgerow_wire::messages::ErrorDetail;
+use hedgerow_wire::time::Timestamp;
+
+use super::clock;
+use super::core::Core;
+use super::oneshot::Signal;
+use super::outgoing::{Body, OutFrame};
+use super::put::PutBody;
+
+/// The connections that a core serves.
+#[derive(Default)]
+pub struct Connections {
+    open: RefCell<HashMap<u64, Rc<Connection>>>,
+    next: Cell<u64>,
+    /// Requests under way on all of them.
+    pub requests: Cell<usize>,
+    /// Bytes that wait to be sent on all of them.
+    pub out_bytes: Cell<usize>,
+}
+
+impl Connections {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.open.borrow().len()
+    }
+
+    /// Whether anything still waits to be sent.
+    pub fn sending(&self) -> bool {
+        self.out_bytes.get() > 0
+    }
+
+    /// Closes all of them.
+    pub fn close_all(&self) {
+        for connection in self.open.borrow().values() {
+            connection.close();
+        }
+    }
+
+    /// Closes those that have left a frame unfinished since `before`, or have not said hello by then.
+    pub fn close_stalled(&self, before: Timestamp) -> usize {
+        let open = self.open.borrow();
+        let stalled = open.values().filter(|c| c.waiting_since.get().is_some_and(|since| since < before));
+        stalled.map(|connection| connection.close()).count()
+    }
+}
+
+/// The topology of a daemon that is alone never changes.
+pub const TOPOLOGY_EPOCH: u64 = 1;
+
+/// A request under way.
+pub struct Request {
+    /// The client's number for it.
+    pub id: u64,
+    /// Body bytes of its answer that may still be sent.
+    pub credit: Cell<u64>,
+    /// Raised when there is more credit.
+    pub credit_signal: Signal,
+    /// Raised when the request is cancelled.
+    pub signal: Signal,
+    /// The client no longer wants the answer.
+    pub cancelled: Cell<bool>,
+    /// Its body, if it is a put that is still coming in.
+    pub put: RefCell<Option<Rc<PutBody>>>,
+}
+
+/// One connection. Lives on the core that serves it.
+pub struct Connection {
+    /// The core that serves it.
+    pub core: Rc<Core>,
+    pub(super) stream: RefCell<TcpStream>,
+    pub(super) peer: Option<SocketAddr>,
+    pub(super) requests: RefCell<HashMap<u64, Rc<Request>>>,
+    pub(super) out: RefCell<VecDeque<OutFrame>>,
+    pub(super) out_bytes: Cell<usize>,
+    pub(super) out_signal: Signal,
+    pub(super) room_signal: Signal,
+    /// Nothing is read any more; what waits is still sent.
+    pub(super) ending: Cell<bool>,
+    /// Nothing is sent any more either.
+    pub(super) closing: Cell<bool>,
+    pub(super) sent_all: Signal,
+    pub(super) greeted: Cell<bool>,
+    pub(super) waiting_since: Cell<Option<Timestamp>>,
+}
+
+/// Serves a connection until either side ends it.
+pub async fn serve(core: Rc<Core>, stream: TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let number = core.connections.next.replace(core.connections.next.get() + 1);
+    let connection = Rc::new(Connection {
+        peer: stream.peer_addr().ok(),
+        stream: RefCell::new(stream),
+        requests: RefCell::default(),
+        out: RefCell::default(),
+        out_bytes: Cell::new(0),
+        out_signal: Signal::default(),
+        room_signal: Signal::default(),
+        ending: Cell::new(false),
+        closing: Cell::new(false),
+        sent_all: Signal::default(),
+        greeted: Cell::new(false),
+        waiting_since: Cell::new(Some(clock::timestamp())),
+        core: core.clone(),
+    });
+    core.connections.open.borrow_mut().insert(number, connection.clone());
+    core.spawn(connection.clone().write());
+    let ended = connection.read().await;
+    if let Err(error) = ended {
+        tracing::debug!(peer = ?connection.peer, %error, "connection ended");
+    }
+    for request in connection.requests.borrow().values() {
+        request.cancel();
+    }
+    // What was answered already is still sent; a peer that does not take it is not waited for long.
+    connection.waiting_since.set(Some(clock::timestamp()));
+    connection.ending.set(true);
+    connection.out_signal.raise();
+    connection.sent_all.wait().await;
+    connection.close();
+    core.connections.open.borrow_mut().remove(&number);
+    core.shared.connections.fetch_sub(1, Ordering::Relaxed);
+}
+
+impl Request {
+    /// The client no longer wants the answer.
+    pub fn cancel(&self) {
+        self.cancelled.set(true);
+        self.signal.raise();
+        if let Some(put) = self.put.borrow().as_ref() {
+            put.abort();
+        }
+    }
+}
+
+impl Connection {
+    /// Ends the connection: what waits to be sent is let go.
+    pub fn close(&self) {
+        self.closing.set(true);
+        let fd = self.stream.borrow().as_raw_fd();
+        // SAFETY: the descriptor belongs to `self.stream`, which lives as long as `self`.
+        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+        let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Both);
+        self.out_signal.raise();
+        self.room_signal.raise();
+    }
+
+    /// Removes a request that has been answered.
+    pub fn finish(&self, id: u64) {
+        if self.requests.borrow_mut().remove(&id).is_some() {
+            self.core.connections.requests.set(self.core.connections.requests.get() - 1);
+        }
+        self.room_signal.raise();
+    }
+
+    /// Puts a frame into the queue. `header` gets length and checksum of the body from here.
+    pub fn send(&self, header: FrameHeader, body: Body, body_checksum: u32) {
+        if self.closing.get() {
+            return;
+        }
+        let body_len = body.len();
+        let header = FrameHeader { topology_epoch: TOPOLOGY_EPOCH, ..header };
+        let head = header.sealed_with(None, body_len, body_checksum).encode();
+        let len = FRAME_HEADER_LEN + body_len;
+        self.out.borrow_mut().push_back(OutFrame { head, body, len });
+        self.set_out_bytes(self.out_bytes.get() + len);
+        self.out_signal.raise();
+    }
+
+    /// Answers with bytes of their own.
+    pub fn send_bytes(&self, header: FrameHeader, bytes: Vec<u8>) {
+        let checksum = hedgerow_wire::checksum::crc32c(&bytes);
+        self.send(header, if bytes.is_empty() { Body::Empty } else { Body::Bytes(bytes) }, checksum);
+    }
+
+    /// Answers that a request failed, with a sentence.
+    pub fn send_error(&self, op: Op, id: u64, status: Status, message: &str) {
+        let (message, field) = (message.to_owned(), String::new());
+        let detail = ErrorDetail { status, message, field, value: 0 };
+        self.core.counters.refused(status);
+        self.send_bytes(FrameHeader::answer(op, id, status), detail.encode());
+    }
+}
