@@ -672,7 +672,7 @@ async fn put_stripe(
     write_record(core, object, meta, Some(&stripe)).await
 }
 
-/// A head and a tombstone are copies on as many targets as may confirm a read.
+/// A head is copied to as many targets as may confirm a read.
 fn copies(core: &Core) -> Code {
     let m = core.shared.settings.code.m() as u8;
     Code::new(1, m).unwrap_or_else(|error| panic!("1+{m} follows from the configured code: {error}"))
@@ -703,7 +703,8 @@ async fn delete(core: &Rc<Core>, object: ObjectMeta) -> Reply<PartBytes> {
         return reply;
     }
     let version = next_version(core, &object);
-    let meta = part_meta(core, &object, PartKind::Tombstone, version, copies(core));
+    let code = core.coordinator.borrow().tombstone_code();
+    let meta = part_meta(core, &object, PartKind::Tombstone, version, code);
     write_record(core, &object, meta, None).await
 }
 
