@@ -79,6 +79,7 @@ fn describe(daemon: &Daemon) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     let capacity: u64 = daemon.shards.iter().flatten().map(|shard| shard.capacity_bytes).sum();
     let parts: u64 = daemon.shards.iter().flatten().map(|shard| shard.parts).sum();
+    let snapshots = daemon.shards.iter().flatten().filter(|shard| shard.from_snapshot).count();
     let slowest = daemon.shards.iter().flatten().map(|shard| shard.took).max().unwrap_or_default();
     let role = match settings.coordinators {
         0 => "every core does both".to_owned(),
@@ -96,9 +97,10 @@ fn describe(daemon: &Daemon) -> std::io::Result<()> {
     )?;
     writeln!(
         out,
-        "{} shards, {} in all, {parts} parts found in {slowest:.1?}; memory {}; {} cores, {role}",
+        "{} shards, {} in all, {parts} parts found in {slowest:.1?}, {snapshots} of {} shards from snapshots; memory {}; {} cores, {role}",
         daemon.shards.len(),
         Bytes(capacity),
+        daemon.shards.len(),
         Bytes(settings.memory_bytes),
         settings.cores.len()
     )?;
