@@ -71,8 +71,6 @@ pub(crate) struct Chunks<'a> {
     taken: u64,
     /// A piece of a stream that was longer than what was needed.
     carry: Bytes,
-    /// The frame after the one that is given out, where only it tells whether that one is the last.
-    ahead: Option<Bytes>,
     /// What was given out and can be given out again.
     kept: VecDeque<Chunk>,
     /// Some was given out that is not kept.
@@ -88,7 +86,6 @@ impl<'a> Chunks<'a> {
             offset: 0,
             taken: 0,
             carry: Bytes::new(),
-            ahead: None,
             kept: VecDeque::new(),
             forgotten: false,
             again: VecDeque::new(),
@@ -114,8 +111,9 @@ impl<'a> Chunks<'a> {
         self.body.len
     }
 
-    /// The next frame's body: `frame_len` bytes, or what is left. An empty object has one empty body.
-    /// Not to be called after the last.
+    /// The next frame's body: `frame_len` bytes, or what is left. An empty object has one empty body,
+    /// and a source of unknown length that ends with a full frame has an empty one after it. Not to
+    /// be called after the last.
     ///
     /// After a rewind the pieces are those of before: daemons of one client have one stripe length.
     pub(crate) async fn next(&mut self, frame_len: usize) -> Result<Chunk> {
@@ -130,21 +128,12 @@ impl<'a> Chunks<'a> {
     }
 
     async fn read(&mut self, frame_len: usize) -> Result<Chunk> {
-        let bytes = match self.ahead.take() {
-            Some(bytes) => bytes,
-            None => self.fill(frame_len).await?,
-        };
+        let bytes = self.fill(frame_len).await?;
         let offset = self.offset;
         self.offset += bytes.len() as u64;
         let last = match self.body.len {
             Some(len) => self.offset == len,
-            None if bytes.len() < frame_len => true,
-            None => {
-                let ahead = self.fill(frame_len).await?;
-                let last = ahead.is_empty();
-                self.ahead = Some(ahead);
-                last
-            }
+            None => bytes.len() < frame_len,
         };
         Ok(Chunk { offset, bytes, last })
     }
@@ -180,7 +169,10 @@ impl<'a> Chunks<'a> {
     }
 }
 
-async fn fill_from_reader(reader: &mut Pin<Box<dyn AsyncRead + Send + '_>>, want: usize) -> io::Result<Bytes> {
+async fn fill_from_reader(
+    reader: &mut Pin<Box<dyn AsyncRead + Send + '_>>,
+    want: usize,
+) -> io::Result<Bytes> {
     let mut out = BytesMut::with_capacity(want);
     while out.len() < want {
         let left = want - out.len();

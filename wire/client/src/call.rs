@@ -8,13 +8,14 @@ use bytes::Bytes;
 use hedgerow_wire::checksum::{crc32c, crc32c_combine};
 use hedgerow_wire::frame::{FrameHeader, Op, Status, flags};
 use hedgerow_wire::limits::STRIPE_LEN_MAX;
+use hedgerow_wire::messages::{HelloAnswer, Limits, features};
 use hedgerow_wire::{Key, KeyHash, ObjectChecksum};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use crate::body::{Body, Chunk, Chunks};
 use crate::connection::state::{Answer, Failure, OutFrame, Pushed, Reply};
-use crate::connection::{Connection, Fate, Ticket, out_frame};
+use crate::connection::{Fate, Place, Ticket, out_frame};
 use crate::error::{self, Broken, Error};
 use crate::pool::Pool;
 
@@ -55,17 +56,18 @@ impl Call {
         Err(pool.connect_error().filter(|_| fate.is_unconnected()).unwrap_or(over))
     }
 
-    /// A connection for the next attempt.
-    async fn connection(&self, pool: &Pool, fate: &Fate) -> Result<Arc<Connection>> {
+    /// A place on a connection for the next attempt.
+    async fn place(&self, pool: &Pool, fate: &Fate) -> Result<Place> {
         fate.set_unconnected(true);
-        let connection = pool.connection(self.hash()).await?;
+        let place = pool.place(self.hash()).await?;
         fate.set_unconnected(false);
-        Ok(connection)
+        Ok(place)
     }
 
     /// The one rule of repetition: what was never sent goes to the next connection; what was sent is
-    /// repeated once if that does no harm, or if it cannot have taken effect. Only what is `at_hand`
-    /// still can be repeated. The outcome of the request, or nothing if it is to be tried again.
+    /// repeated once, if that does no harm or the daemon said that it shuts down and did nothing. Only
+    /// what is `at_hand` still can be repeated. The outcome of the request, or nothing if it is to be
+    /// tried again.
     fn settle<T: HasStatus>(
         &self,
         outcome: Result<T, Failure>,
@@ -74,7 +76,7 @@ impl Call {
         at_hand: bool,
     ) -> Option<Result<T>> {
         let lost = match outcome {
-            Ok(answer) if answer.status() == Status::ShuttingDown && self.repeatable && !*repeated => {
+            Ok(answer) if answer.status() == Status::ShuttingDown && at_hand && !*repeated => {
                 *repeated = true;
                 return None;
             }
@@ -85,8 +87,7 @@ impl Call {
         if !lost.sent && at_hand {
             return None;
         }
-        let harmless = self.repeatable || (self.is_write() && !lost.effect);
-        if harmless && at_hand && !*repeated && matches!(lost.broken, Broken::Socket(_)) {
+        if self.repeatable && at_hand && !*repeated && matches!(lost.broken, Broken::Socket(_)) {
             *repeated = true;
             return None;
         }
@@ -96,10 +97,6 @@ impl Call {
         } else {
             lost.broken.into_error(addr)
         }))
-    }
-
-    fn is_write(&self) -> bool {
-        matches!(self.header.op, Op::Put | Op::Delete)
     }
 
     /// `answer` if it is `Ok`; nothing if there is no such object.
@@ -125,13 +122,14 @@ impl Call {
         let attempts = async {
             let mut repeated = false;
             loop {
-                let connection = self.connection(pool, &fate).await?;
+                let place = self.place(pool, &fate).await?;
+                let addr = place.connection.addr.clone();
                 let frame = out_frame(&self.header, self.key.clone(), body.clone(), checksum, true);
-                let outcome = match connection.ask(frame, self.deadline, &fate) {
+                let outcome = match place.ask(frame, self.deadline, &fate) {
                     Ok((_ticket, answer)) => received(answer).await,
                     Err(lost) => Err(Failure::Lost(lost)),
                 };
-                if let Some(result) = self.settle(outcome, &connection.addr, &mut repeated, true) {
+                if let Some(result) = self.settle(outcome, &addr, &mut repeated, true) {
                     return result;
                 }
             }
@@ -145,16 +143,17 @@ impl Call {
         let attempts = async {
             let mut repeated = false;
             loop {
-                let connection = self.connection(pool, &fate).await?;
+                let place = self.place(pool, &fate).await?;
+                let addr = place.connection.addr.clone();
                 let frame = out_frame(&self.header, self.key.clone(), Bytes::new(), 0, true);
-                let outcome = match connection.open_stream(frame, self.deadline) {
+                let outcome = match place.open_stream(frame, self.deadline) {
                     Ok((ticket, mut frames)) => match frames.recv().await {
                         Some(first) => first.map(|first| (first, Rest { ticket, frames })),
                         None => Err(vanished()),
                     },
                     Err(lost) => Err(Failure::Lost(lost)),
                 };
-                if let Some(result) = self.settle(outcome, &connection.addr, &mut repeated, true) {
+                if let Some(result) = self.settle(outcome, &addr, &mut repeated, true) {
                     return result;
                 }
             }
@@ -169,10 +168,11 @@ impl Call {
         let attempts = async {
             let mut repeated = false;
             loop {
-                let connection = self.connection(pool, &fate).await?;
+                let place = self.place(pool, &fate).await?;
+                let addr = place.connection.addr.clone();
                 let mut chunks = Chunks::new(Body::from(bytes.clone()));
-                let outcome = self.put_once(&connection, &mut chunks, &fate).await;
-                if let Some(result) = self.settle(outcome, &connection.addr, &mut repeated, true) {
+                let outcome = self.put_once(place, &mut chunks, &fate).await;
+                if let Some(result) = self.settle(outcome, &addr, &mut repeated, true) {
                     return result;
                 }
             }
@@ -188,11 +188,12 @@ impl Call {
         let mut chunks = Chunks::new(body);
         let attempts = async {
             loop {
-                let connection = self.connection(pool, &fate).await?;
-                let outcome = self.put_once(&connection, &mut chunks, &fate).await;
+                let place = self.place(pool, &fate).await?;
+                let addr = place.connection.addr.clone();
+                let outcome = self.put_once(place, &mut chunks, &fate).await;
                 let unsent = matches!(&outcome, Err(Failure::Lost(lost)) if !lost.sent);
                 let at_hand = unsent && chunks.rewind();
-                if let Some(result) = self.settle(outcome, &connection.addr, &mut true, at_hand) {
+                if let Some(result) = self.settle(outcome, &addr, &mut true, at_hand) {
                     return result;
                 }
             }
@@ -201,33 +202,26 @@ impl Call {
     }
 
     /// Sends an object frame by frame as its credit allows, until it is answered.
-    async fn put_once(
-        &self,
-        connection: &Arc<Connection>,
-        chunks: &mut Chunks<'_>,
-        fate: &Fate,
-    ) -> Reply {
+    async fn put_once(&self, place: Place, chunks: &mut Chunks<'_>, fate: &Fate) -> Reply {
+        let connection = place.connection.clone();
         let limits = &connection.hello.limits;
         let frame_len = (limits.stripe_len as usize).min(STRIPE_LEN_MAX);
-        let check_len = |len: u64| match limits.object_len_max {
-            limit_bytes if len > limit_bytes => Err(Failure::Failed(Error::TooLarge { limit_bytes })),
-            _ => Ok(()),
-        };
-        check_len(chunks.object_len().unwrap_or(0))?;
+        check_len(chunks.object_len().unwrap_or(0), limits)?;
         let first = chunks.next(frame_len).await.map_err(Failure::Failed)?;
-        let mut sum = Sum { header: self.header.clone(), known_len: chunks.object_len(), crc: 0 };
+        let mut sum = Sum { first: self.header.clone(), known_len: chunks.object_len(), crc: 0 };
         let mut last = first.last;
         let first = sum.frame(first, self.key.clone());
         if last {
-            let (_ticket, answer) = connection.ask(first, self.deadline, fate).map_err(Failure::Lost)?;
+            let (_ticket, answer) = place.ask(first, self.deadline, fate).map_err(Failure::Lost)?;
             return received(answer).await;
         }
+        check_streams(&connection.hello)?;
         let (ticket, mut answer, credit) =
-            connection.begin_put(first, self.deadline, fate).map_err(Failure::Lost)?;
+            place.begin_put(first, self.deadline, fate).map_err(Failure::Lost)?;
         while !last {
             let feed = async {
                 let chunk = chunks.next(frame_len).await.map_err(Failure::Failed)?;
-                check_len(chunk.offset + chunk.bytes.len() as u64)?;
+                check_len(chunk.offset + chunk.bytes.len() as u64, limits)?;
                 // Closed with the answer, which is then there to be taken.
                 if let Ok(permits) = credit.acquire_many(chunk.bytes.len() as u32).await {
                     permits.forget();
@@ -250,6 +244,21 @@ impl Call {
     }
 }
 
+fn check_len(object_len: u64, limits: &Limits) -> Result<(), Failure> {
+    match limits.object_len_max {
+        limit_bytes if object_len > limit_bytes => Err(Failure::Failed(Error::TooLarge { limit_bytes })),
+        _ => Ok(()),
+    }
+}
+
+fn check_streams(hello: &HelloAnswer) -> Result<(), Failure> {
+    if hello.features & features::STREAMS != 0 {
+        return Ok(());
+    }
+    let message = "objects of more than one stripe".to_owned();
+    Err(Failure::Failed(Error::Unsupported { version: hello.version, message }))
+}
+
 /// The rest of an answer that comes as a stream.
 pub(crate) struct Rest {
     pub ticket: Ticket<'static>,
@@ -258,7 +267,8 @@ pub(crate) struct Rest {
 
 /// The frames of a put as they are made, with the checksum of the object so far.
 struct Sum {
-    header: FrameHeader,
+    /// What the first one says.
+    first: FrameHeader,
     known_len: Option<u64>,
     crc: u32,
 }
@@ -268,19 +278,22 @@ impl Sum {
         let checksum = crc32c(&chunk.bytes);
         let end = chunk.offset + chunk.bytes.len() as u64;
         self.crc = crc32c_combine(self.crc, checksum, chunk.bytes.len() as u64);
-        let header = &mut self.header;
-        header.offset = chunk.offset;
-        match self.known_len.or(chunk.last.then_some(end)) {
-            Some(len) => {
-                header.object_len = len;
-                header.flags &= !flags::LEN_UNKNOWN;
-            }
-            None => header.flags |= flags::LEN_UNKNOWN,
-        }
+        let mut header = if chunk.offset == 0 {
+            self.first.clone()
+        } else {
+            let FrameHeader { trace_id, priority, .. } = self.first;
+            FrameHeader { trace_id, priority, offset: chunk.offset, ..FrameHeader::request(Op::Put, 0) }
+        };
         if chunk.last {
+            header.object_len = end;
             header.object_checksum = ObjectChecksum::crc32c(self.crc);
+        } else if chunk.offset == 0 {
+            match self.known_len {
+                Some(len) => header.object_len = len,
+                None => header.flags |= flags::LEN_UNKNOWN,
+            }
         }
-        out_frame(header, key, chunk.bytes, checksum, chunk.last)
+        out_frame(&header, key, chunk.bytes, checksum, chunk.last)
     }
 }
 

@@ -94,7 +94,7 @@ impl Client {
     }
 
     /// See [`Request::delete`].
-    pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<Option<Version>> {
+    pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<Version> {
         self.defaults.delete(key).await
     }
 

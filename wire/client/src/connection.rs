@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hedgerow_wire::frame::flags;
-use hedgerow_wire::limits::STREAM_CREDIT_INITIAL_BYTES;
 use hedgerow_wire::messages::HelloAnswer;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::error::Broken;
+use crate::limits::CREDIT_GRANT_DIVISOR;
 use state::{Cancelled, Lost, OutFrame, Pending, Pushed, Reply, Sink, State};
 
 mod assembly;
@@ -33,6 +33,8 @@ pub(crate) struct Connection {
     pub addr: Arc<str>,
     /// What the daemon said of itself.
     pub hello: HelloAnswer,
+    /// A permit for each request that the daemon takes at once; closed with the connection.
+    slots: Arc<Semaphore>,
     state: Mutex<State>,
     /// There is something to write.
     wake: Notify,
@@ -45,8 +47,9 @@ impl Connection {
     pub(crate) fn new(addr: Arc<str>, hello: HelloAnswer) -> Arc<Connection> {
         Arc::new(Connection {
             addr,
+            slots: Arc::new(Semaphore::new(requests_max(&hello))),
+            state: Mutex::new(State::new(hello.limits.deadline_us_max.max(1))),
             hello,
-            state: Mutex::default(),
             wake: Notify::new(),
             heard: AtomicBool::new(true),
             draining: AtomicBool::new(false),
@@ -55,8 +58,28 @@ impl Connection {
 
     /// Requests under way, or nothing once the connection is over.
     pub(crate) fn load(&self) -> Option<usize> {
-        let state = self.lock();
-        state.is_open().then(|| state.in_flight())
+        let free = self.slots.available_permits();
+        (!self.slots.is_closed()).then(|| requests_max(&self.hello) - free)
+    }
+
+    /// A place for a request; waits for one while there are as many as the daemon takes. Nothing
+    /// once the connection is over.
+    pub(crate) async fn place(self: &Arc<Self>) -> Option<Place> {
+        let slot = self.slots.clone().acquire_owned().await.ok()?;
+        Some(Place { connection: self.clone(), slot })
+    }
+
+    /// Bytes of a stream that are consumed before they are granted again: as many as leave the daemon
+    /// room for one more stripe.
+    pub(crate) fn grant_bytes(&self) -> u64 {
+        let limits = &self.hello.limits;
+        let share = limits.stream_credit / CREDIT_GRANT_DIVISOR;
+        u64::from(share.min(limits.stream_credit.saturating_sub(limits.stripe_len)))
+    }
+
+    fn close(&self, broken: Broken) {
+        self.slots.close();
+        self.lock().close(broken);
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -65,51 +88,6 @@ impl Connection {
 
     pub(crate) fn set_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
-    }
-
-    /// Makes a request whose answer comes in one piece.
-    pub(crate) fn ask<'a>(
-        self: &Arc<Self>,
-        frame: OutFrame,
-        deadline: Instant,
-        fate: &'a Fate,
-    ) -> Result<(Ticket<'a>, oneshot::Receiver<Reply>), Lost> {
-        let (reply, answer) = oneshot::channel();
-        let sink = Sink::Whole { reply, body: bytes::BytesMut::new() };
-        Ok((self.register(Pending::new(frame, deadline, sink), fate)?, answer))
-    }
-
-    /// Begins a put of several frames. The semaphore's permits are bytes that may be pushed.
-    pub(crate) fn begin_put<'a>(
-        self: &Arc<Self>,
-        first: OutFrame,
-        deadline: Instant,
-        fate: &'a Fate,
-    ) -> Result<(Ticket<'a>, oneshot::Receiver<Reply>, Arc<Semaphore>), Lost> {
-        let (reply, answer) = oneshot::channel();
-        let credit = (self.hello.limits.stream_credit as usize).saturating_sub(first.body.len());
-        let credit = Arc::new(Semaphore::new(credit));
-        let sink = Sink::Put { reply, credit: credit.clone() };
-        Ok((self.register(Pending::new(first, deadline, sink), fate)?, answer, credit))
-    }
-
-    /// Makes a get whose frames are handed out as they come.
-    pub(crate) fn open_stream(
-        self: &Arc<Self>,
-        frame: OutFrame,
-        deadline: Instant,
-    ) -> Result<(Ticket<'static>, mpsc::UnboundedReceiver<Reply>), Lost> {
-        let (frames, receiver) = mpsc::unbounded_channel();
-        let allowance = u64::from(STREAM_CREDIT_INITIAL_BYTES);
-        let pending = Pending::new(frame, deadline, Sink::Stream { frames, allowance });
-        static READS_HAVE_NO_FATE: Fate = Fate::new();
-        Ok((self.register(pending, &READS_HAVE_NO_FATE)?, receiver))
-    }
-
-    fn register<'a>(self: &Arc<Self>, pending: Pending, fate: &'a Fate) -> Result<Ticket<'a>, Lost> {
-        let id = self.lock().register(pending)?;
-        self.wake.notify_one();
-        Ok(Ticket { connection: self.clone(), id, fate })
     }
 
     /// Asks for signs of life while nothing is heard; returns once there were none for `interval`.
@@ -136,6 +114,63 @@ impl Connection {
 
     async fn woken(&self) {
         self.wake.notified().await;
+    }
+}
+
+fn requests_max(hello: &HelloAnswer) -> usize {
+    (hello.limits.requests_max as usize).clamp(1, Semaphore::MAX_PERMITS)
+}
+
+/// The right to make one request on a connection.
+pub(crate) struct Place {
+    pub connection: Arc<Connection>,
+    slot: OwnedSemaphorePermit,
+}
+
+impl Place {
+    /// Makes a request whose answer comes in one piece.
+    pub(crate) fn ask<'a>(
+        self,
+        frame: OutFrame,
+        deadline: Instant,
+        fate: &'a Fate,
+    ) -> Result<(Ticket<'a>, oneshot::Receiver<Reply>), Lost> {
+        let (reply, answer) = oneshot::channel();
+        let sink = Sink::Whole { reply, body: bytes::BytesMut::new() };
+        Ok((self.register(Pending::new(frame, deadline, sink), fate)?, answer))
+    }
+
+    /// Begins a put of several frames. The semaphore's permits are bytes that may be pushed.
+    pub(crate) fn begin_put<'a>(
+        self,
+        first: OutFrame,
+        deadline: Instant,
+        fate: &'a Fate,
+    ) -> Result<(Ticket<'a>, oneshot::Receiver<Reply>, Arc<Semaphore>), Lost> {
+        let (reply, answer) = oneshot::channel();
+        let credit = (self.connection.hello.limits.stream_credit as usize).saturating_sub(first.body.len());
+        let credit = Arc::new(Semaphore::new(credit));
+        let sink = Sink::Put { reply, credit: credit.clone() };
+        Ok((self.register(Pending::new(first, deadline, sink), fate)?, answer, credit))
+    }
+
+    /// Makes a get whose frames are handed out as they come.
+    pub(crate) fn open_stream(
+        self,
+        frame: OutFrame,
+        deadline: Instant,
+    ) -> Result<(Ticket<'static>, mpsc::UnboundedReceiver<Reply>), Lost> {
+        let (frames, receiver) = mpsc::unbounded_channel();
+        let allowance = u64::from(self.connection.hello.limits.stream_credit);
+        let pending = Pending::new(frame, deadline, Sink::Stream { frames, allowance });
+        static READS_HAVE_NO_FATE: Fate = Fate::new();
+        Ok((self.register(pending, &READS_HAVE_NO_FATE)?, receiver))
+    }
+
+    fn register<'a>(self, pending: Pending, fate: &'a Fate) -> Result<Ticket<'a>, Lost> {
+        let id = self.connection.lock().register(pending)?;
+        self.connection.wake.notify_one();
+        Ok(Ticket { connection: self.connection, id, fate, _slot: self.slot })
     }
 }
 
@@ -170,7 +205,7 @@ where
             // Its frames that did not reach the socket are handed back as it ends.
             drop((&mut running.writer).await);
         }
-        connection.lock().close(broken.clone());
+        connection.close(broken.clone());
         broken
     }
 }
@@ -183,7 +218,7 @@ struct Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.writer.abort();
-        self.connection.lock().close(Broken::Socket("the client is gone".to_owned()));
+        self.connection.close(Broken::Socket("the client is gone".to_owned()));
     }
 }
 
@@ -192,6 +227,7 @@ pub(crate) struct Ticket<'a> {
     pub connection: Arc<Connection>,
     id: u64,
     fate: &'a Fate,
+    _slot: OwnedSemaphorePermit,
 }
 
 impl Ticket<'_> {

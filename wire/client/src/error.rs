@@ -85,7 +85,9 @@ pub enum Error {
         message: String,
     },
     /// Both sides have no protocol version, or not the needed feature, in common.
-    #[error("not spoken by the daemon (protocol version {version}, this client speaks {PROTOCOL_VERSION}): {message}")]
+    #[error(
+        "not spoken by the daemon (protocol version {version}, this client speaks {PROTOCOL_VERSION}): {message}"
+    )]
     Unsupported {
         /// The daemon's protocol version, 0 if it did not say.
         version: u8,
@@ -202,9 +204,9 @@ pub(crate) fn of_status(header: &FrameHeader, body: &[u8], deadline: Duration, l
         Status::Unsupported => Error::Unsupported { version: PROTOCOL_VERSION, message: message() },
         Status::ShuttingDown => Error::ShuttingDown,
         Status::Internal => Error::Internal { message: message() },
-        Status::Ok | Status::NotFound | Status::Cancelled => {
-            Error::Internal { message: format!("an answer of status {:?} that nobody asked for", header.status) }
-        }
+        Status::Ok | Status::NotFound | Status::Cancelled => Error::Internal {
+            message: format!("an answer of status {:?} that nobody asked for", header.status),
+        },
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use hedgerow_wire::limits::{DEADLINE_US_DEFAULT, DEADLINE_US_MAX, STREAM_CREDIT_INITIAL_BYTES, STRIPE_LEN_MAX};
+use hedgerow_wire::limits::{
+    DEADLINE_US_DEFAULT, DEADLINE_US_MAX, STREAM_CREDIT_INITIAL_BYTES, STRIPE_LEN_MAX,
+};
 
 /// Deadline of a request that names none.
 pub const DEADLINE_DEFAULT: Duration = Duration::from_micros(DEADLINE_US_DEFAULT as u64);
@@ -38,17 +40,14 @@ pub(crate) const READ_BUFFER_LEN: usize = 64 << 10;
 pub(crate) const DIRECT_BODY_LEN_MIN: usize = 8 << 10;
 /// Entries of cancelled requests that a lane may hold before it is swept.
 pub(crate) const STALE_ENTRIES_MAX: usize = 1024;
-/// Credit of a put stream beyond which a daemon's grants are an error.
-pub(crate) const CREDIT_HELD_MAX: usize = 1 << 30;
-/// Consumed bytes after which the reader of a stream grants them again.
-pub(crate) const CREDIT_GRANT_BYTES: u64 = STREAM_CREDIT_INITIAL_BYTES as u64 / 4;
+/// Share of a stream's initial credit that is consumed before it is granted again.
+pub(crate) const CREDIT_GRANT_DIVISOR: u32 = 4;
 
 const _: () = {
     assert!(INLINE_BODY_LEN_MAX < BULK_BODY_LEN_MIN);
     assert!(BULK_BODY_LEN_MIN <= BATCH_BODY_BYTES && BATCH_BODY_BYTES <= STRIPE_LEN_MAX);
     assert!(DIRECT_BODY_LEN_MIN <= READ_BUFFER_LEN);
-    assert!(CREDIT_HELD_MAX > 2 * STREAM_CREDIT_INITIAL_BYTES as usize);
-    assert!(CREDIT_GRANT_BYTES >= STRIPE_LEN_MAX as u64);
+    assert!(STREAM_CREDIT_INITIAL_BYTES / CREDIT_GRANT_DIVISOR >= STRIPE_LEN_MAX as u32);
     assert!(BACKOFF_MIN.as_nanos() < BACKOFF_MAX.as_nanos());
     assert!(DEADLINE_US_DEFAULT <= DEADLINE_US_MAX);
 };

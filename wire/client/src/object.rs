@@ -16,7 +16,6 @@ use crate::call::Rest;
 use crate::clock::ttl_of_ms;
 use crate::connection::state::{Answer, Failure};
 use crate::error::{Error, Result};
-use crate::limits::CREDIT_GRANT_BYTES;
 use crate::pool::Permit;
 
 /// What is known of an object that was read.
@@ -173,8 +172,8 @@ impl ObjectStream {
 
     fn give_back(&mut self, len: u64) {
         self.taken += len;
-        if self.taken >= CREDIT_GRANT_BYTES
-            && let Some(rest) = &self.rest
+        if let Some(rest) = &self.rest
+            && self.taken >= rest.ticket.connection.grant_bytes()
         {
             rest.ticket.grant(self.taken as u32);
             self.taken = 0;

@@ -16,7 +16,7 @@ use tokio::task::AbortHandle;
 use crate::address::Address;
 use crate::backoff::Backoff;
 use crate::clock;
-use crate::connection::{Connection, Identity, connect};
+use crate::connection::{Connection, Identity, Place, connect};
 use crate::error::{Error, Result};
 use crate::limits::BACKOFF_MAX;
 
@@ -96,7 +96,8 @@ impl Pool {
         let mut tasks = Vec::new();
         let mut daemons = Vec::new();
         for address in addresses {
-            let links: Vec<_> = (0..config.connections_per_daemon).map(|_| Arc::new(Link::default())).collect();
+            let links: Vec<_> =
+                (0..config.connections_per_daemon).map(|_| Arc::new(Link::default())).collect();
             for link in &links {
                 let task = keep_up(link.clone(), address.clone(), config.clone(), changed.clone());
                 tasks.push(tokio::spawn(task).abort_handle());
@@ -110,7 +111,7 @@ impl Pool {
     pub(crate) async fn first_connection(&self) -> Result<()> {
         let mut changed = self.changed.subscribe();
         loop {
-            if self.pick(None)?.is_some() {
+            if self.pick(None).is_some() {
                 return Ok(());
             }
             if let Some(error) = self.all_failed() {
@@ -120,22 +121,26 @@ impl Pool {
         }
     }
 
-    /// A connection for a request. Waits while there is none.
-    pub(crate) async fn connection(&self, hash: Option<KeyHash>) -> Result<Arc<Connection>> {
-        if let Some(connection) = self.pick(hash)? {
-            return Ok(connection);
-        }
-        let mut changed = self.changed.subscribe();
+    /// A place on a connection for a request. Waits while there is none.
+    pub(crate) async fn place(&self, hash: Option<KeyHash>) -> Result<Place> {
+        let mut changed = None;
         loop {
-            if let Some(connection) = self.pick(hash)? {
-                return Ok(connection);
+            if let Some(connection) = self.pick(hash)
+                && let Some(place) = connection.place().await
+            {
+                return Ok(place);
             }
+            let Some(changed) = &mut changed else {
+                // Looks again: what changed before is not told.
+                changed = Some(self.changed.subscribe());
+                continue;
+            };
             if self.config.fail_fast
                 && let Some(error) = self.all_failed()
             {
                 return Err(error);
             }
-            self.wait(&mut changed).await;
+            self.wait(changed).await;
         }
     }
 
@@ -166,29 +171,15 @@ impl Pool {
         self.daemons.iter().map(status).collect()
     }
 
-    /// The best connection for `hash` among those that are up, if any is. An error if all of them
-    /// have as many requests under way as their daemons take.
-    fn pick(&self, hash: Option<KeyHash>) -> Result<Option<Arc<Connection>>> {
-        let mut best: Option<((bool, u64), Arc<Connection>)> = None;
-        let mut full = None;
-        for daemon in &self.daemons {
-            let Some((load, connection)) = daemon.least_loaded() else { continue };
-            let limit = connection.hello.limits.requests_max.max(1) as usize;
-            if load >= limit {
-                full = Some(limit);
-                continue;
-            }
-            let score = hash.map_or(0, |hash| mix(daemon.hash ^ hash.0 as u64 ^ (hash.0 >> 64) as u64));
-            let rank = (!connection.is_draining(), score);
-            if best.as_ref().is_none_or(|(other, _)| rank > *other) {
-                best = Some((rank, connection));
-            }
-        }
-        match (best, full) {
-            (Some((_, connection)), _) => Ok(Some(connection)),
-            (None, Some(limit)) => Err(Error::Overloaded { client_limit: Some(limit) }),
-            (None, None) => Ok(None),
-        }
+    /// The best connection for `hash` among those that are up.
+    fn pick(&self, hash: Option<KeyHash>) -> Option<Arc<Connection>> {
+        let score =
+            |daemon: &Daemon| hash.map_or(0, |hash| mix(daemon.hash ^ hash.0 as u64 ^ (hash.0 >> 64) as u64));
+        self.daemons
+            .iter()
+            .filter_map(|daemon| Some((daemon.least_loaded()?, daemon)))
+            .max_by_key(|(connection, daemon)| (!connection.is_draining(), score(daemon)))
+            .map(|(connection, _)| connection)
     }
 
     /// An error if no connection is up and the last attempt of each has failed.
@@ -211,12 +202,12 @@ impl Pool {
 }
 
 impl Daemon {
-    fn least_loaded(&self) -> Option<(usize, Arc<Connection>)> {
+    fn least_loaded(&self) -> Option<Arc<Connection>> {
         let loaded = |link: &Arc<Link>| {
             let connection = link.now().connection?;
             connection.load().map(|load| (load, connection))
         };
-        self.links.iter().filter_map(loaded).min_by_key(|(load, _)| *load)
+        self.links.iter().filter_map(loaded).min_by_key(|(load, _)| *load).map(|(_, connection)| connection)
     }
 }
 

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hedgerow_wire::frame::{FrameHeader, Op, flags};
-use hedgerow_wire::limits::{OBJECT_LEN_MAX, STREAM_CREDIT_INITIAL_BYTES};
 use hedgerow_wire::messages::{
     FaultAnswer, FaultRequest, Message, StatAnswer, StatsAnswer, VerifyAnswer, VerifyRequest,
 };
@@ -161,7 +160,7 @@ impl Request {
     pub async fn put(&self, key: impl AsRef<[u8]>, bytes: impl Into<Bytes>) -> Result<Version> {
         let call = self.put_call(key.as_ref())?;
         let answer = call.put_bytes(&self.pool, bytes.into()).await?;
-        stored(&call, answer)
+        written(&call, answer)
     }
 
     /// Stores what `body` gives, as it comes, holding at most a few MiB of it.
@@ -171,7 +170,7 @@ impl Request {
     pub async fn put_stream(&self, key: impl AsRef<[u8]>, body: Body<'_>) -> Result<Version> {
         let call = self.put_call(key.as_ref())?;
         let answer = call.put_body(&self.pool, body).await?;
-        stored(&call, answer)
+        written(&call, answer)
     }
 
     /// Reads the object of `key`, if there is one.
@@ -191,9 +190,7 @@ impl Request {
         key: impl AsRef<[u8]>,
         range: impl RangeBounds<u64>,
     ) -> Result<Option<Object>> {
-        let mut call = self.get_call(key.as_ref(), range)?;
-        // All of it has its place in memory as soon as its length is known, so all may be sent.
-        call.header.credit = OBJECT_LEN_MAX as u32 - STREAM_CREDIT_INITIAL_BYTES;
+        let call = self.get_call(key.as_ref(), range)?;
         let answer = call.unary(&self.pool, Bytes::new()).await?;
         Ok(call.found(answer)?.map(Object::new))
     }
@@ -222,15 +219,15 @@ impl Request {
         Ok(first.map(|first| ObjectStream::new(first, rest, call.deadline, call.allowed, permit)))
     }
 
-    /// Deletes the object of `key`. The version of the delete; `None` if there was no such object.
+    /// Deletes the object of `key`, if there is one. The version of the delete.
     ///
     /// # Errors
     /// [`Error::Indeterminate`] if it was sent and no answer came in time; else nothing was deleted.
-    pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<Option<Version>> {
+    pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<Version> {
         let mut call = self.call(Op::Delete, Some(key.as_ref()))?;
         self.condition(&mut call.header);
         let answer = call.unary(&self.pool, Bytes::new()).await?;
-        Ok(call.found(answer)?.map(|answer| answer.header.version))
+        written(&call, answer)
     }
 
     /// What is known of the object of `key`, down to where its parts are.
@@ -291,7 +288,8 @@ impl Request {
         let options = &self.options;
         let key = key.map(Key::new).transpose()?;
         if options.deadline > DEADLINE_MAX {
-            let message = format!("a deadline of {:?}, at most {DEADLINE_MAX:?} is allowed", options.deadline);
+            let message =
+                format!("a deadline of {:?}, at most {DEADLINE_MAX:?} is allowed", options.deadline);
             return Err(Error::BadRequest { message });
         }
         let mut header = FrameHeader::request(op, 0);
@@ -369,7 +367,7 @@ fn offset_and_len(range: &impl RangeBounds<u64>) -> Result<(u64, u64)> {
     Ok((start, end - start))
 }
 
-fn stored(call: &Call, answer: Answer) -> Result<Version> {
+fn written(call: &Call, answer: Answer) -> Result<Version> {
     call.found(answer)?.map(|answer| answer.header.version).ok_or_else(no_such_answer)
 }
 

@@ -3,7 +3,7 @@
 
 use hedgerow_wire::ChecksumKind;
 use hedgerow_wire::checksum::crc32c_combine;
-use hedgerow_wire::frame::{FrameHeader, Op, flags};
+use hedgerow_wire::frame::{FrameHeader, Op, Status, flags};
 use hedgerow_wire::limits::OBJECT_LEN_MAX;
 
 /// Why the frames of an answer are none.
@@ -49,6 +49,11 @@ impl Assembly {
     /// What was asked.
     pub(crate) fn op(&self) -> Op {
         self.op
+    }
+
+    /// Whether nothing has come before the frame of `header`, which begins.
+    pub(crate) fn is_first(&self, header: &FrameHeader) -> bool {
+        self.op == Op::Get && self.received == 0 && header.status == Status::Ok && !header.has(flags::END)
     }
 
     /// Length of the whole answer, once its first frame has come.
@@ -119,7 +124,6 @@ impl Assembly {
 mod tests {
     use super::*;
     use hedgerow_wire::checksum::crc32c;
-    use hedgerow_wire::frame::Status;
     use hedgerow_wire::{ObjectChecksum, Version};
 
     const WHOLE: &[u8] = b"0123456789";

@@ -62,10 +62,11 @@ async fn hello(
     mut writer: Box<dyn AsyncWrite + Send + Unpin>,
     identity: &Identity,
 ) -> Result<Open> {
-    let hello = HelloRequest { credentials: identity.credentials.clone(), ..HelloRequest::new(&identity.name) };
+    let hello =
+        HelloRequest { credentials: identity.credentials.clone(), ..HelloRequest::new(&identity.name) };
     let body = hello.encode().map_err(error::of_message)?;
     let mut frame = Vec::new();
-    let mut header = FrameHeader::request(Op::Hello, 0);
+    let mut header = FrameHeader::request(Op::Hello, 1);
     header.deadline_budget_us = CONNECT_TIMEOUT.as_micros() as u32;
     hedgerow_wire::encoder::write_frame(header, None, &body, &mut frame);
     let broken = |broken: Broken| broken.into_error(&addr);

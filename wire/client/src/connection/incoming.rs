@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use hedgerow_wire::frame::{FrameError, FrameHeader, Op, Status, flags};
+use hedgerow_wire::limits::CREDIT_BYTES_MAX;
+use hedgerow_wire::messages::{ErrorDetail, Message};
 
 use super::Connection;
 use super::assembly::Misfit;
 use super::reader::Receiver;
 use super::state::{Answer, Failure, Pending, Sink, State};
 use crate::error::{Broken, Error};
-use crate::limits::CREDIT_HELD_MAX;
 
 /// The receiver of an established connection.
 pub(crate) struct Incoming {
@@ -27,15 +28,25 @@ impl Receiver for Incoming {
         if !header.has(flags::ANSWER) {
             return Err(Broken::Protocol(format!("a request ({:?}) from the daemon", header.op)));
         }
+        if header.op == Op::Hello {
+            return Ok(Some(BytesMut::with_capacity(header.body_len as usize)));
+        }
         // An answer to a request that was cancelled, or to a sign of life, concerns nobody.
         let Some(pending) = state.get_mut(header.request_id) else { return Ok(None) };
-        match begin_answer(pending, header) {
-            Ok(body) => Ok(Some(body)),
-            Err(what) => Err(Broken::Protocol(what)),
+        let body = begin_answer(pending, header).map_err(Broken::Protocol)?;
+        let wanted = pending.unasked_credit(header, self.connection.hello.limits.stream_credit);
+        if wanted > 0 {
+            state.grant(header.request_id, wanted);
+            drop(state);
+            self.connection.wake.notify_one();
         }
+        Ok(Some(body))
     }
 
     fn end(&mut self, header: FrameHeader, body: BytesMut) -> Result<(), Broken> {
+        if header.op == Op::Hello {
+            return Err(complaint(&header, &body));
+        }
         if header.status == Status::ShuttingDown {
             self.connection.set_draining();
         }
@@ -71,6 +82,14 @@ impl Receiver for Incoming {
     }
 }
 
+/// What a daemon says that can make nothing of what it gets, before it closes.
+fn complaint(header: &FrameHeader, body: &[u8]) -> Broken {
+    match ErrorDetail::decode(body) {
+        Ok(detail) => Broken::Protocol(format!("it takes this client for wrong: {}", detail.message)),
+        Err(_) => Broken::Protocol(format!("a hello of status {:?} that nobody asked for", header.status)),
+    }
+}
+
 /// A frame that ends its answer without the object: any status but `Ok`, or an abort.
 fn is_final_refusal(header: &FrameHeader) -> bool {
     header.status != Status::Ok || header.has(flags::ABORT)
@@ -84,7 +103,7 @@ fn refusal(header: &FrameHeader) -> Status {
 fn credit(state: &mut State, header: &FrameHeader) -> Result<(), Broken> {
     // Credit for a put that was answered or cancelled comes too late to matter.
     if let Some(Pending { sink: Sink::Put { credit, .. }, .. }) = state.get_mut(header.request_id) {
-        if credit.available_permits() + header.credit as usize > CREDIT_HELD_MAX {
+        if (credit.available_permits() + header.credit as usize) as u64 > CREDIT_BYTES_MAX {
             return Err(Broken::Protocol(format!("{} bytes of credit too many", header.credit)));
         }
         credit.add_permits(header.credit as usize);
@@ -157,9 +176,6 @@ fn end_answer(
 
 fn finish(state: &mut State, id: u64, reply: Result<Answer, Failure>) {
     let Some(pending) = state.take(id) else { return };
-    if !pending.ended() {
-        state.abandon(id);
-    }
     if let Sink::Put { credit, .. } = &pending.sink {
         credit.close();
     }

@@ -110,9 +110,14 @@ impl Pending {
         self.assembly.op()
     }
 
-    /// Whether all frames of the request were handed to the socket.
-    pub(crate) fn ended(&self) -> bool {
-        self.ended
+    /// What the daemon needs to send all of an answer whose place in memory is whole: told with its
+    /// first frame, as soon as it is known.
+    pub(crate) fn unasked_credit(&self, header: &FrameHeader, initial: u32) -> u32 {
+        let first = self.assembly.is_first(header);
+        match &self.sink {
+            Sink::Whole { .. } if first => header.length.saturating_sub(u64::from(initial)) as u32,
+            _ => 0,
+        }
     }
 
     fn lost(&self, broken: Broken) -> Lost {
@@ -159,8 +164,9 @@ pub(crate) enum Cancelled {
 }
 
 /// See the module.
-#[derive(Default)]
 pub(crate) struct State {
+    /// Longest budget that the daemon takes, in microseconds.
+    budget_us_max: u32,
     pending: HashMap<u64, Pending>,
     quick: VecDeque<Entry>,
     bulk: VecDeque<Entry>,
@@ -171,13 +177,16 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Requests under way.
-    pub(crate) fn in_flight(&self) -> usize {
-        self.pending.len()
-    }
-
-    pub(crate) fn is_open(&self) -> bool {
-        self.broken.is_none()
+    pub(crate) fn new(budget_us_max: u32) -> State {
+        State {
+            budget_us_max,
+            pending: HashMap::new(),
+            quick: VecDeque::new(),
+            bulk: VecDeque::new(),
+            last_id: 0,
+            stale: 0,
+            broken: None,
+        }
     }
 
     /// Takes a request in and queues its first frame. If the connection is broken the request comes
@@ -215,17 +224,18 @@ impl State {
         if pending.is_write && pending.ended { Cancelled::Doubtful } else { Cancelled::NoEffect }
     }
 
-    /// Tells the daemon that nothing further comes of a request that it answered before its end.
+    /// Tells the daemon that the rest of an answer is of no use.
     pub(crate) fn abandon(&mut self, id: u64) {
         self.quick.push_back(Entry::Cancel(id));
     }
 
     /// Lets the daemon send `bytes` more of a stream.
     pub(crate) fn grant(&mut self, id: u64, bytes: u32) {
-        if let Some(Pending { sink: Sink::Stream { allowance, .. }, .. }) = self.pending.get_mut(&id) {
+        let Some(pending) = self.pending.get_mut(&id) else { return };
+        if let Sink::Stream { allowance, .. } = &mut pending.sink {
             *allowance += u64::from(bytes);
-            self.quick.push_back(Entry::Credit(id, bytes));
         }
+        self.quick.push_back(Entry::Credit(id, bytes));
     }
 
     /// Asks the daemon for a sign of life.
@@ -309,7 +319,7 @@ impl State {
         let first = pending.first.is_some();
         let mut frame = pending.first.take().or_else(|| pending.more.pop_front())?;
         match budget_us(pending.deadline, now) {
-            Some(left_us) => frame.header.deadline_budget_us = left_us,
+            Some(left_us) => frame.header.deadline_budget_us = left_us.min(self.budget_us_max),
             // Whoever waits for it has a clock too and is about to cancel.
             None => return None,
         }
