@@ -1,6 +1,13 @@
 //! The Hedgerow engine.
 //!
-//! `codec`, `ring`, `coordinator` and `slab` are state machines without I/O, clock or randomness of
-//! their own; `shell` (feature `shell`) is the only place that knows glommio and puts them together.
+//! `codec`, `ring`, `coordinator`, `memory` and `slab` are state machines without I/O, clock or
+//! randomness of their own; `shell` (feature `shell`) is the only place that knows glommio and puts
+//! them together.
 
+pub mod codec;
+pub mod coordinator;
+pub mod memory;
+pub mod ring;
+#[cfg(feature = "shell")]
+pub mod shell;
 pub mod slab;

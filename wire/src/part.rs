@@ -244,3 +244,23 @@ pub enum PartAnswer<B> {
     /// The device failed, or the target is set aside.
     Failed,
 }
+
+impl<B> PartAnswer<B> {
+    /// The same answer with its payload, if it has one, turned by `f`.
+    pub fn map<C>(self, f: impl FnOnce(B) -> C) -> PartAnswer<C> {
+        match self {
+            PartAnswer::Part { meta, payload } => PartAnswer::Part { meta, payload: f(payload) },
+            PartAnswer::Other { version } => PartAnswer::Other { version },
+            PartAnswer::Absent { forgotten_through } => PartAnswer::Absent { forgotten_through },
+            PartAnswer::Held(standing) => PartAnswer::Held(standing),
+            PartAnswer::Stored => PartAnswer::Stored,
+            PartAnswer::Superseded { version } => PartAnswer::Superseded { version },
+            PartAnswer::Dropped => PartAnswer::Dropped,
+            PartAnswer::ClockAhead { ahead_us } => PartAnswer::ClockAhead { ahead_us },
+            PartAnswer::Damaged => PartAnswer::Damaged,
+            PartAnswer::Overloaded => PartAnswer::Overloaded,
+            PartAnswer::Expired => PartAnswer::Expired,
+            PartAnswer::Failed => PartAnswer::Failed,
+        }
+    }
+}

@@ -1,1 +1,114 @@
-fn main() {}
+//! The Hedgerow daemon. See `hedgerowd --help`.
+#![allow(clippy::print_stdout)] // what it runs with is said on standard output, for people and tests
+
+use std::io::Write;
+use std::num::NonZero;
+use std::process::ExitCode;
+
+use clap::Parser;
+use hedgerow_engine::shell::daemon::{self, Daemon};
+use hedgerow_engine::shell::settings::{Bytes, Flags, Settings};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+/// A setting is wrong.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::INFO).init();
+    let flags = Flags::parse();
+    let print_config = flags.print_config;
+    let settings = flags.with_file().and_then(|flags| flags.settings(cores()));
+    let settings = match settings {
+        Ok(settings) => settings,
+        Err(error) => {
+            eprintln!("hedgerowd: {error}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    if print_config {
+        print!("{}", settings.to_toml());
+        return ExitCode::SUCCESS;
+    }
+    match serve(settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("hedgerowd: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn cores() -> NonZero<usize> {
+    std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN)
+}
+
+fn serve(settings: Settings) -> Result<(), String> {
+    // Before anything starts: a signal during start-up is not lost.
+    let mut signals =
+        Signals::new([SIGTERM, SIGINT]).map_err(|error| format!("cannot take signals: {error}"))?;
+    let daemon = daemon::start(settings).map_err(|error| error.to_string())?;
+    describe(&daemon).map_err(|error| format!("cannot write to standard output: {error}"))?;
+    let stopper = daemon.stopper();
+    let handle = signals.handle();
+    let waiter = std::thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            eprintln!("hedgerowd: stopping");
+            stopper.stop();
+        }
+        // A second signal ends the process at once.
+        if signals.forever().next().is_some() {
+            std::process::exit(130);
+        }
+    });
+    let ended = daemon.join();
+    handle.close();
+    let _ = waiter.join();
+    ended
+}
+
+fn describe(daemon: &Daemon) -> std::io::Result<()> {
+    let settings = daemon.settings();
+    let mut out = std::io::stdout().lock();
+    let capacity: u64 = daemon.shards.iter().flatten().map(|shard| shard.capacity_bytes).sum();
+    let parts: u64 = daemon.shards.iter().flatten().map(|shard| shard.parts).sum();
+    let slowest = daemon.shards.iter().flatten().map(|shard| shard.took).max().unwrap_or_default();
+    let role = match settings.coordinators {
+        0 => "every core does both".to_owned(),
+        count => format!("{count} coordinate"),
+    };
+    writeln!(out, "hedgerowd {} in {}", env!("CARGO_PKG_VERSION"), settings.data.display())?;
+    writeln!(
+        out,
+        "code {} ({}), parts of at least {}, reads {:?}, writes {:?}",
+        settings.code,
+        daemon.kernel,
+        Bytes(settings.min_part as u64),
+        settings.read_policy,
+        settings.ack
+    )?;
+    writeln!(
+        out,
+        "{} shards, {} in all, {parts} parts found in {slowest:.1?}; memory {}; {} cores, {role}",
+        daemon.shards.len(),
+        Bytes(capacity),
+        Bytes(settings.memory_bytes),
+        settings.cores.len()
+    )?;
+    for reason in daemon.shards.iter().filter_map(|shard| shard.as_ref().err()) {
+        writeln!(out, "warning: a shard is set aside: {reason}")?;
+    }
+    if daemon.failure_domains() < settings.code.n() {
+        writeln!(
+            out,
+            "note: {} shards on {} device(s): a device that fails takes all of its shards with it",
+            daemon.shards.len(),
+            daemon.failure_domains()
+        )?;
+    }
+    if settings.allow_faults {
+        writeln!(out, "warning: faults may be injected by any client (--allow-faults)")?;
+    }
+    writeln!(out, "listening on {}", daemon.address())?;
+    out.flush()
+}

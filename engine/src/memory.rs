@@ -1,0 +1,402 @@
+//! The memory tier: what a home core keeps of its keys, so that a read of it touches no device.
+//!
+//! Owns the bound on bytes, the scan-resistant choice of what stays (`quick_cache`: S3-FIFO and
+//! CLOCK-Pro), and the rules that keep a hit from ever being stale:
+//!
+//! * A write or delete [replaces](MemoryTier::replace) or [invalidates](MemoryTier::invalidate) the
+//!   key before it is acknowledged.
+//! * What a read found is kept only if no write of the key came since that read began: the read takes
+//!   a [token](MemoryTier::begin_fill) first, and every write of the key makes it worthless.
+//! * An older version never takes the place of a newer one, and a write that was overtaken is not
+//!   kept, even if the newer version is gone from here by then.
+//! * Expiry and the namespace's generation are checked on every hit.
+//!
+//! A value is known by its key's hash; it carries its key, and whoever takes it out compares. Values
+//! are handles: this room neither copies nor looks at bytes.
+
+use std::hash::{BuildHasher, Hasher};
+
+use hedgerow_wire::{KeyHash, Namespace, Record, Version};
+use quick_cache::unsync::Cache;
+use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
+
+/// What the tier's own records of an entry cost, in bytes; counted with each entry.
+pub const ENTRY_OVERHEAD_BYTES: usize = 160;
+/// Namespaces whose generation was ever raised, at most.
+pub const RAISED_NAMESPACES_MAX: usize = 4096;
+/// Buckets of keys that count their writes together (96 KiB). A fill is refused in vain if another
+/// key of its bucket is written while it is under way: one in 4,096 for each such write.
+const WRITE_BUCKETS: usize = 4096;
+
+const _: () = assert!(WRITE_BUCKETS.is_power_of_two());
+
+/// One object record to be kept.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry<V> {
+    /// Hash of the object's key.
+    pub hash: KeyHash,
+    /// Which record of the object.
+    pub record: Record,
+    /// Its version.
+    pub version: Version,
+    /// The object's namespace.
+    pub namespace: Namespace,
+    /// The namespace's generation when the object was written.
+    pub namespace_generation: u32,
+    /// When it expires, in milliseconds since the Unix epoch; 0 is never.
+    pub expires_ms: u64,
+    /// Bytes that `value` keeps in memory.
+    pub value_bytes: usize,
+    /// The handle.
+    pub value: V,
+}
+
+/// A hit.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Hit<V> {
+    /// The version that is held.
+    pub version: Version,
+    /// The handle.
+    pub value: V,
+}
+
+/// Says that a key was not written before some moment; taken before a read of its parts starts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub struct FillToken {
+    bucket: usize,
+    writes: u64,
+}
+
+/// What became of an entry that was offered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kept {
+    /// It is held.
+    Yes,
+    /// It was written, or invalidated, since the token was taken; or something newer is held or was
+    /// written.
+    Overtaken,
+    /// Its namespace has a higher generation by now.
+    GenerationEnded,
+    /// It has expired.
+    Expired,
+    /// It is larger than the tier takes.
+    TooLarge,
+}
+
+/// More than [`RAISED_NAMESPACES_MAX`] namespaces would have a raised generation. Nothing was done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the generations of {RAISED_NAMESPACES_MAX} namespaces are kept, no more")]
+pub struct TooManyNamespaces;
+
+/// Counts since the start, and what is held now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct MemoryStats {
+    /// Lookups that were hits.
+    pub hits: u64,
+    /// Lookups that were not, for whatever reason.
+    pub misses: u64,
+    /// Misses because what was held had expired.
+    pub expired: u64,
+    /// Misses because the namespace's generation had ended.
+    pub generation_ended: u64,
+    /// Misses because another version was asked for.
+    pub other_version: u64,
+    /// Entries kept after a read.
+    pub fills: u64,
+    /// Entries not kept after a read, since they were overtaken by a write.
+    pub fills_overtaken: u64,
+    /// Entries not kept for another reason, and entries of writes that were not kept.
+    pub refused: u64,
+    /// Entries of writes that were kept.
+    pub replaced: u64,
+    /// Invalidations by writes and deletes.
+    pub invalidated: u64,
+    /// Entries let go for others.
+    pub evicted: u64,
+    /// Entries held.
+    pub items: u64,
+    /// Bytes held, with [`ENTRY_OVERHEAD_BYTES`] for each entry.
+    pub bytes: u64,
+    /// Bytes that may be held.
+    pub capacity_bytes: u64,
+}
+
+/// Writes of one bucket of keys.
+#[derive(Clone, Copy, Default)]
+struct Writes {
+    /// Writes and invalidations so far.
+    count: u64,
+    /// The highest version that was acknowledged.
+    newest: Version,
+}
+
+impl Writes {
+    /// Counts a write or invalidation of `version`; the highest version by now.
+    fn note(&mut self, version: Version) -> Version {
+        self.count += 1;
+        self.newest = self.newest.max(version);
+        self.newest
+    }
+}
+
+/// What one home core keeps of its keys.
+pub struct MemoryTier<V> {
+    cache: Cache<(KeyHash, Record), Entry<V>, ByteWeight, MixKeyHash, CountEvicted>,
+    writes: Box<[Writes]>,
+    /// Current generations of the namespaces whose generation was raised, ordered by namespace.
+    generations: Vec<(Namespace, u32)>,
+    stats: MemoryStats,
+}
+
+impl<V: Clone> MemoryTier<V> {
+    /// A tier of `capacity_bytes` (0 keeps nothing), made for about `expected_items` entries.
+    pub fn new(capacity_bytes: u64, expected_items: usize) -> Self {
+        let options = OptionsBuilder::new()
+            .shards(1)
+            .estimated_items_capacity(expected_items.max(1))
+            .weight_capacity(capacity_bytes)
+            .build()
+            .unwrap_or_else(|error| panic!("a capacity and an estimate of items are given: {error}"));
+        MemoryTier {
+            cache: Cache::with_options(options, ByteWeight, MixKeyHash, CountEvicted),
+            writes: vec![Writes::default(); WRITE_BUCKETS].into_boxed_slice(),
+            generations: Vec::new(),
+            stats: MemoryStats { capacity_bytes, ..MemoryStats::default() },
+        }
+    }
+
+    /// What is held of `record` at `wall_ms` (milliseconds since the Unix epoch), of whatever version.
+    /// To be used for [`Record::OBJECT`], which says the version of an object's stripes.
+    pub fn get(&mut self, hash: KeyHash, record: Record, wall_ms: u64) -> Option<Hit<V>> {
+        self.lookup(hash, record, None, wall_ms)
+    }
+
+    /// As [`MemoryTier::get`], a hit only if `version` is held: for the stripes of an object whose
+    /// version is known. A write of an object leaves its former stripes to age out.
+    pub fn get_version(
+        &mut self,
+        hash: KeyHash,
+        record: Record,
+        version: Version,
+        wall_ms: u64,
+    ) -> Option<Hit<V>> {
+        self.lookup(hash, record, Some(version), wall_ms)
+    }
+
+    /// To be taken before a read of parts of this key starts, whose result may be kept.
+    pub fn begin_fill(&self, hash: KeyHash) -> FillToken {
+        let bucket = bucket(hash);
+        FillToken { bucket, writes: self.writes[bucket].count }
+    }
+
+    /// Keeps what a read has found, if nothing speaks against it (see [`Kept`]). Not for reads that
+    /// were answered unconfirmed: they may have missed an acknowledged write.
+    pub fn fill(&mut self, token: FillToken, entry: Entry<V>, wall_ms: u64) -> Kept {
+        assert_eq!(token.bucket, bucket(entry.hash), "a token of another key");
+        let kept = if token.writes != self.writes[token.bucket].count {
+            Kept::Overtaken
+        } else {
+            self.keep(entry, wall_ms)
+        };
+        match kept {
+            Kept::Yes => self.stats.fills += 1,
+            Kept::Overtaken => self.stats.fills_overtaken += 1,
+            Kept::GenerationEnded | Kept::Expired | Kept::TooLarge => self.stats.refused += 1,
+        }
+        kept
+    }
+
+    /// To be called with the object record of a write before the write is acknowledged: what was held
+    /// of the key is let go, fills under way are refused, and the new version is kept if nothing
+    /// speaks against it.
+    pub fn replace(&mut self, entry: Entry<V>, wall_ms: u64) -> Kept {
+        assert_eq!(entry.record, Record::OBJECT, "a write is acknowledged by its object record");
+        let newest = self.writes[bucket(entry.hash)].note(entry.version);
+        let kept = if entry.version < newest {
+            self.remove_older(&entry);
+            Kept::Overtaken
+        } else {
+            self.keep(entry, wall_ms)
+        };
+        match kept {
+            Kept::Yes => self.stats.replaced += 1,
+            _ => self.stats.refused += 1,
+        }
+        kept
+    }
+
+    /// To be called for a delete, or a write that is not kept here, of version `through`, before it is
+    /// acknowledged; and with [`Version::ZERO`] when a write begins or ends without a known outcome.
+    /// Fills under way are refused, and no write up to `through` that is acknowledged later is kept.
+    pub fn invalidate(&mut self, hash: KeyHash, through: Version) {
+        self.writes[bucket(hash)].note(through);
+        self.cache.remove(&(hash, Record::OBJECT));
+        self.stats.invalidated += 1;
+    }
+
+    /// The generation of `namespace`: 0 if it was never raised.
+    pub fn namespace_generation(&self, namespace: Namespace) -> u32 {
+        let found = self.generations.binary_search_by_key(&namespace, |(namespace, _)| *namespace);
+        found.map_or(0, |at| self.generations[at].1)
+    }
+
+    /// From now on nothing of `namespace` is a hit, or kept, that was written in a generation before
+    /// `generation`. A lower generation than the one that is known changes nothing.
+    pub fn raise_namespace_generation(
+        &mut self,
+        namespace: Namespace,
+        generation: u32,
+    ) -> Result<(), TooManyNamespaces> {
+        match self.generations.binary_search_by_key(&namespace, |(namespace, _)| *namespace) {
+            Ok(at) => self.generations[at].1 = self.generations[at].1.max(generation),
+            Err(_) if self.generations.len() == RAISED_NAMESPACES_MAX => return Err(TooManyNamespaces),
+            Err(at) => self.generations.insert(at, (namespace, generation)),
+        }
+        Ok(())
+    }
+
+    /// Counts since the start, and what is held now.
+    pub fn stats(&self) -> MemoryStats {
+        MemoryStats { items: self.cache.len() as u64, bytes: self.cache.weight(), ..self.stats }
+    }
+
+    fn lookup(
+        &mut self,
+        hash: KeyHash,
+        record: Record,
+        version: Option<Version>,
+        wall_ms: u64,
+    ) -> Option<Hit<V>> {
+        let Some(entry) = self.cache.get(&(hash, record)) else {
+            self.stats.misses += 1;
+            return None;
+        };
+        let dead = if entry.expired(wall_ms) {
+            self.stats.expired += 1;
+            true
+        } else if self.generation_ended(entry) {
+            self.stats.generation_ended += 1;
+            true
+        } else if let Some(version) = version.filter(|version| *version != entry.version) {
+            self.stats.other_version += 1;
+            // A newer one is what the next reader will ask for.
+            entry.version < version
+        } else {
+            self.stats.hits += 1;
+            return Some(Hit { version: entry.version, value: entry.value.clone() });
+        };
+        self.stats.misses += 1;
+        if dead {
+            self.cache.remove(&(hash, record));
+        }
+        None
+    }
+
+    /// Holds `entry` in place of anything older, or nothing older in any case.
+    fn keep(&mut self, entry: Entry<V>, wall_ms: u64) -> Kept {
+        self.remove_older(&entry);
+        let (key, version) = ((entry.hash, entry.record), entry.version);
+        if self.cache.peek(&key).is_some_and(|held| held.version > version) {
+            return Kept::Overtaken;
+        }
+        if entry.expired(wall_ms) {
+            return Kept::Expired;
+        }
+        if self.generation_ended(&entry) {
+            return Kept::GenerationEnded;
+        }
+        let mut evicted = Evicted::default();
+        self.cache.insert_with_lifecycle(key, entry, &mut evicted);
+        // The cache lets go at once what is larger than nearly all of it.
+        if self.cache.peek(&key).is_none() {
+            return Kept::TooLarge;
+        }
+        self.stats.evicted += evicted.count;
+        Kept::Yes
+    }
+
+    fn remove_older(&mut self, entry: &Entry<V>) {
+        self.cache.remove_if(&(entry.hash, entry.record), |held| held.version < entry.version);
+    }
+
+    fn generation_ended(&self, entry: &Entry<V>) -> bool {
+        let found = self.generations.binary_search_by_key(&entry.namespace, |(namespace, _)| *namespace);
+        found.is_ok_and(|at| entry.namespace_generation < self.generations[at].1)
+    }
+}
+
+impl<V> Entry<V> {
+    fn expired(&self, wall_ms: u64) -> bool {
+        self.expires_ms != 0 && self.expires_ms <= wall_ms
+    }
+}
+
+fn bucket(hash: KeyHash) -> usize {
+    // Not a plain remainder: all keys of one home may agree in the bits that chose it.
+    ((hash.0 >> 64) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) as usize >> 32 & (WRITE_BUCKETS - 1)
+}
+
+#[derive(Clone)]
+struct ByteWeight;
+
+impl<K, V> Weighter<K, Entry<V>> for ByteWeight {
+    fn weight(&self, _: &K, entry: &Entry<V>) -> u64 {
+        (entry.value_bytes + ENTRY_OVERHEAD_BYTES) as u64
+    }
+}
+
+#[derive(Clone)]
+struct CountEvicted;
+
+#[derive(Default)]
+struct Evicted {
+    count: u64,
+}
+
+impl<K, V> Lifecycle<K, V> for CountEvicted {
+    type RequestState = Evicted;
+
+    fn on_evict(&self, state: &mut Evicted, _: K, _: V) {
+        state.count += 1;
+    }
+}
+
+/// Key hashes are uniform already; the record is mixed in.
+#[derive(Clone)]
+struct MixKeyHash;
+
+impl BuildHasher for MixKeyHash {
+    type Hasher = Mixer;
+
+    fn build_hasher(&self) -> Mixer {
+        Mixer(0)
+    }
+}
+
+struct Mixer(u64);
+
+impl Hasher for Mixer {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_u64(byte.into()));
+    }
+
+    fn write_u128(&mut self, value: u128) {
+        self.write_u64(value as u64);
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        self.write_u64(value.into());
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = (self.0.rotate_left(26) ^ value).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 32)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,478 @@
+//! Requests of administration: hello, stat, stats, faults, verification. Off the data path; they may
+//! allocate and visit every core.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::rc::Rc;
+use std::time::Duration;
+
+use hedgerow_wire::frame::{FrameHeader, Op, PROTOCOL_VERSION, Status};
+use hedgerow_wire::messages::{
+    ActiveFault, Counter, Fault as WireFault, FaultAnswer, FaultKind as WireKind, FaultPlace, FaultRequest,
+    HelloAnswer, HelloRequest, HistogramSummary, Label, Limits, MemberInfo, MemberState, Message, PartState,
+    ShardPlace, ShardState, ShardStats, StatAnswer, StatPart, StatRecord, StatsAnswer, Topology,
+    VerifyRequest, choose_version, features,
+};
+use hedgerow_wire::part::PartKind;
+use hedgerow_wire::time::Timestamp;
+use hedgerow_wire::{Member, Version};
+
+use super::buffers::PartBytes;
+use super::clock;
+use super::connection::Connection;
+use super::core::{Core, Shared};
+use super::faults::{Fault, FaultKind};
+use super::home::{Call, PartPosition, ReadCall, RecordReply, Reply};
+use super::limits::CONNECTION_REQUESTS_MAX;
+use super::oneshot;
+use super::outgoing::Body;
+use super::shard::Shard;
+use super::stats::{TIMED, coordinator_counters, store_counters};
+
+/// The build, for people.
+pub const BUILD: &str = concat!("hedgerowd ", env!("CARGO_PKG_VERSION"));
+
+/// Runs `job` on `core` and waits for what it gives.
+pub async fn on_core<T: Send + 'static>(
+    here: &Rc<Core>,
+    core: usize,
+    job: impl FnOnce(&Rc<Core>) -> T + Send + 'static,
+) -> Option<T> {
+    if core == here.id {
+        return Some(job(here));
+    }
+    on_core_async(here, core, move |there| async move { job(&there) }).await
+}
+
+/// Runs what `job` gives on `core` and waits for its result.
+pub async fn on_core_async<T, F>(
+    here: &Rc<Core>,
+    core: usize,
+    job: impl FnOnce(Rc<Core>) -> F + Send + 'static,
+) -> Option<T>
+where
+    T: Send + 'static,
+    F: Future<Output = T> + 'static,
+{
+    let (sender, receiver) = oneshot::channel();
+    let number = here.waiting.insert(sender);
+    let back = here.id;
+    here.run_on(core, move |there| {
+        let there = there.clone();
+        there.clone().spawn(async move {
+            let result = job(there.clone()).await;
+            there.run_on(back, move |here| here.waiting.give(number, result));
+        });
+    });
+    receiver.await
+}
+
+/// Values on their way back from other cores, by number.
+#[derive(Default)]
+pub struct Waiting {
+    next: std::cell::Cell<u64>,
+    senders: RefCell<std::collections::HashMap<u64, Box<dyn std::any::Any>>>,
+}
+
+impl Waiting {
+    fn insert<T: 'static>(&self, sender: oneshot::Sender<T>) -> u64 {
+        let number = self.next.replace(self.next.get() + 1);
+        self.senders.borrow_mut().insert(number, Box::new(sender));
+        number
+    }
+
+    fn give<T: 'static>(&self, number: u64, value: T) {
+        let sender = self.senders.borrow_mut().remove(&number);
+        if let Some(sender) = sender.and_then(|sender| sender.downcast::<oneshot::Sender<T>>().ok()) {
+            sender.send(value);
+        }
+    }
+}
+
+fn send_message(connection: &Connection, header: &FrameHeader, message: &impl Message) {
+    match message.encode() {
+        Ok(body) => {
+            connection.send_bytes(FrameHeader::answer(header.op, header.request_id, Status::Ok), body);
+        }
+        Err(error) => {
+            connection.send_error(header.op, header.request_id, Status::Internal, &error.to_string());
+        }
+    }
+}
+
+/// Reads the body of a request of administration; answers if it is wrong.
+fn body_of<M: Message>(connection: &Connection, header: &FrameHeader, body: &[u8]) -> Option<M> {
+    M::decode(body)
+        .inspect_err(|error| {
+            let message = error.to_string();
+            connection.send_error(header.op, header.request_id, Status::BadRequest, &message);
+        })
+        .ok()
+}
+
+/// Answers a hello.
+pub fn hello(connection: &Connection, header: &FrameHeader, body: &[u8]) {
+    let Some(request) = body_of::<HelloRequest>(connection, header, body) else { return };
+    if choose_version(request.version_min, request.version_max).is_none() {
+        let message = format!(
+            "the client speaks protocol versions {} to {}, this daemon {PROTOCOL_VERSION}",
+            request.version_min, request.version_max
+        );
+        return connection.send_error(Op::Hello, header.request_id, Status::Unsupported, &message);
+    }
+    let shared = &connection.core.shared;
+    let settings = &shared.settings;
+    let mut offered = features::STREAMS | features::PARTS;
+    if settings.allow_faults {
+        offered |= features::FAULTS;
+    }
+    let shards = (0..settings.shards.len())
+        .map(|shard| ShardPlace { shard: shard as u16, domain: shared.domains[shard], weight: 1 })
+        .collect();
+    let member = MemberInfo {
+        member: Member(0),
+        state: MemberState::ALL[0],
+        name: "local".to_owned(),
+        address: shared.address.to_string(),
+        shards,
+    };
+    let answer = HelloAnswer {
+        daemon_id: shared.daemon_id,
+        version: PROTOCOL_VERSION,
+        features: request.features & offered,
+        build: BUILD.to_owned(),
+        code: settings.code,
+        limits: Limits::of_protocol(settings.min_part as u32, CONNECTION_REQUESTS_MAX as u32),
+        topology: Topology { epoch: super::connection::TOPOLOGY_EPOCH, members: vec![member] },
+    };
+    send_message(connection, header, &answer);
+}
+
+/// Answers a stat.
+pub async fn stat(connection: &Rc<Connection>, header: &FrameHeader, read: ReadCall) {
+    let home = connection.core.shared.home(read.name.hash);
+    match connection.core.call(home, Call::Stat { read }).await {
+        Reply::Stat { record, parts } => send_message(connection, header, &stat_answer(&record, &parts)),
+        Reply::Status(Status::NotFound) => {
+            let answer = FrameHeader::answer(Op::Stat, header.request_id, Status::NotFound);
+            connection.send(answer, Body::Empty, 0);
+        }
+        Reply::Status(status) => connection.send_error(Op::Stat, header.request_id, status, "no stat"),
+        _ => connection.send_error(Op::Stat, header.request_id, Status::Internal, "no stat"),
+    }
+}
+
+fn stat_answer(record: &RecordReply<PartBytes>, parts: &[PartPosition]) -> StatAnswer {
+    let meta = &record.meta;
+    let mut records: Vec<StatRecord> = Vec::new();
+    for position in parts {
+        if records.last().is_none_or(|last| last.record != position.record) {
+            records.push(StatRecord {
+                record: position.record,
+                stripe_len: position.meta.as_ref().map_or(0, |found| found.stripe_len),
+                code: position.meta.as_ref().map_or(meta.code, |found| found.code),
+                parts: Vec::new(),
+            });
+        }
+        if let (Some(last), Some(found)) = (records.last_mut(), &position.meta) {
+            last.stripe_len = found.stripe_len;
+            last.code = found.code;
+        }
+        let version = position.meta.as_ref().map_or(Version::ZERO, |found| found.version);
+        let state = match &position.meta {
+            Some(found) if found.version < meta.version => PartState::Older,
+            Some(found) if found.version > meta.version => PartState::Newer,
+            _ => position.state,
+        };
+        if let Some(last) = records.last_mut() {
+            last.parts.push(StatPart {
+                target: position.target,
+                state,
+                part: position.meta.as_ref().map_or(0, |found| found.part),
+                version,
+                slab: 0,
+                slab_generation: 0,
+                offset: 0,
+                len: position.meta.as_ref().map_or(0, |found| found.part_len() as u32),
+            });
+        }
+    }
+    // Of n' parts the targets beyond n' hold none by design: they are not missing.
+    for record in &mut records {
+        let copies = record.code.n();
+        record.parts.truncate(copies.max(1));
+    }
+    StatAnswer {
+        namespace: meta.namespace,
+        key: meta.key.clone(),
+        version: meta.version,
+        kind: meta.kind,
+        object_len: meta.object_len,
+        stripe_size: meta.stripe_size,
+        code: records.get(usize::from(meta.kind == PartKind::Head)).map_or(meta.code, |r| r.code),
+        created_ms: meta.created_ms,
+        expires_ms: meta.expires_ms,
+        checksum: meta.object_checksum,
+        pinned: meta.pinned,
+        confirmed: record.confirmed,
+        from_memory: record.from_memory,
+        tags: meta.tags.to_vec(),
+        records,
+    }
+}
+
+/// What one core says of itself.
+struct CoreStats {
+    counters: Vec<(String, u64)>,
+    latencies: [hdrhistogram::Histogram<u64>; TIMED.len()],
+    shards: Vec<ShardStats>,
+}
+
+fn core_stats(core: &Rc<Core>) -> CoreStats {
+    let mut counters = core.counters.list();
+    counters.push(("connections".to_owned(), core.connections.count() as u64));
+    counters.push(("requests_under_way".to_owned(), core.connections.requests() as u64));
+    counters.push(("put_body_bytes".to_owned(), core.put_bytes.get() as u64));
+    let memory = core.memory.borrow().stats();
+    for (name, value) in [
+        ("memory_hits", memory.hits),
+        ("memory_misses", memory.misses),
+        ("memory_evicted", memory.evicted),
+        ("memory_items", memory.items),
+        ("memory_bytes", memory.bytes),
+        ("memory_capacity_bytes", memory.capacity_bytes),
+    ] {
+        counters.push((name.to_owned(), value));
+    }
+    counters.extend(coordinator_counters(&core.coordinator.borrow().stats()));
+    let shards: Vec<ShardStats> =
+        core.shards.borrow().values().map(|shard| shard_stats(core, shard)).collect();
+    for shard in core.shards.borrow().values() {
+        counters.extend(store_counters(&shard.store.borrow().stats()));
+        counters.push(("fault_hits".to_owned(), shard.faults.borrow().hits));
+    }
+    CoreStats { counters, latencies: core.counters.latencies(), shards }
+}
+
+fn shard_stats(core: &Core, shard: &Shard) -> ShardStats {
+    let stats = shard.store.borrow().stats();
+    ShardStats {
+        shard: shard.target.shard,
+        state: if stats.set_aside { ShardState::SetAside } else { ShardState::Serving },
+        path: shard.device.path().display().to_string(),
+        domain: core.shared.domains[usize::from(shard.target.shard)],
+        capacity_bytes: shard.device_len,
+        used_bytes: (stats.slabs - stats.slabs_free) * (shard.device_len / stats.slabs.max(1)),
+        parts: stats.parts,
+        reads: stats.read_hits + stats.read_misses,
+        writes: stats.parts_admitted,
+        read_bytes: shard.read_bytes.get(),
+        written_bytes: stats.bytes_written,
+        evicted_parts: stats.parts_evicted,
+        damaged_parts: stats.parts_damaged,
+        io_errors: stats.read_errors + stats.write_errors,
+        in_flight: shard.under_way.get() as u32,
+        reason: if stats.set_aside { "its device failed too often".to_owned() } else { String::new() },
+    }
+}
+
+/// Answers stats.
+pub async fn stats(connection: &Rc<Connection>, header: &FrameHeader) {
+    let core = &connection.core;
+    let mut counters: Vec<(String, u64)> = Vec::new();
+    let mut latencies: Option<[hdrhistogram::Histogram<u64>; TIMED.len()]> = None;
+    let mut shards = Vec::new();
+    for id in 0..core.shared.settings.cores.len() {
+        let Some(stats) = on_core(core, id, core_stats).await else { continue };
+        for (name, value) in stats.counters {
+            match counters.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, sum)) => *sum += value,
+                None => counters.push((name, value)),
+            }
+        }
+        shards.extend(stats.shards);
+        match &mut latencies {
+            None => latencies = Some(stats.latencies),
+            Some(sums) => {
+                for (sum, more) in sums.iter_mut().zip(&stats.latencies) {
+                    // The bounds of all are the same constants.
+                    let _ = sum.add(more);
+                }
+            }
+        }
+    }
+    shards.extend(set_aside(&core.shared, &shards));
+    shards.sort_by_key(|shard| shard.shard);
+    let answer = StatsAnswer {
+        uptime_ms: clock::timestamp().since(core.shared.started).as_millis() as u64,
+        build: BUILD.to_owned(),
+        counters: counters.iter().map(|(name, value)| Counter::new(name, *value)).collect(),
+        histograms: latencies.iter().flatten().zip(TIMED).map(|(h, (_, name))| summary(name, h)).collect(),
+        shards,
+    };
+    send_message(connection, header, &answer);
+}
+
+fn summary(name: &str, histogram: &hdrhistogram::Histogram<u64>) -> HistogramSummary {
+    HistogramSummary {
+        name: "request_latency".to_owned(),
+        labels: vec![Label { name: "op".to_owned(), value: name.to_owned() }],
+        count: histogram.len(),
+        p50_ns: histogram.value_at_quantile(0.5),
+        p99_ns: histogram.value_at_quantile(0.99),
+        p999_ns: histogram.value_at_quantile(0.999),
+        max_ns: histogram.max(),
+    }
+}
+
+/// Shards that could not be opened: no core has them, but they are not to be forgotten.
+fn set_aside(shared: &Shared, serving: &[ShardStats]) -> Vec<ShardStats> {
+    let missing = shared
+        .settings
+        .shards
+        .iter()
+        .enumerate()
+        .filter(|(number, _)| serving.iter().all(|shard| usize::from(shard.shard) != *number));
+    missing
+        .map(|(number, (path, size))| ShardStats {
+            shard: number as u16,
+            state: ShardState::SetAside,
+            path: path.display().to_string(),
+            domain: shared.domains[number],
+            capacity_bytes: *size,
+            used_bytes: 0,
+            parts: 0,
+            reads: 0,
+            writes: 0,
+            read_bytes: 0,
+            written_bytes: 0,
+            evicted_parts: 0,
+            damaged_parts: 0,
+            io_errors: 0,
+            in_flight: 0,
+            reason: shared.reasons.get().map_or_else(String::new, |reasons| reasons[number].clone()),
+        })
+        .collect()
+}
+
+/// Injects, lists or clears faults of shards.
+pub async fn fault(connection: &Rc<Connection>, header: &FrameHeader, body: &[u8]) {
+    let core = &connection.core;
+    if !core.shared.settings.allow_faults {
+        let message = "faults are not allowed here: start the daemon with --allow-faults";
+        return connection.send_error(Op::Fault, header.request_id, Status::Refused, message);
+    }
+    let Some(request) = body_of::<FaultRequest>(connection, header, body) else { return };
+    let mut answer = FaultAnswer { id: 0, faults: Vec::new() };
+    match request {
+        FaultRequest::Inject(fault) => match inject(core, &fault).await {
+            Ok(id) => answer.id = id,
+            Err(message) => {
+                return connection.send_error(Op::Fault, header.request_id, Status::BadRequest, &message);
+            }
+        },
+        FaultRequest::Clear { id } => {
+            for_all_shards(core, move |shard| {
+                shard.faults.borrow_mut().clear(Some(id));
+            })
+            .await
+        }
+        FaultRequest::ClearAll => {
+            for_all_shards(core, |shard| {
+                shard.faults.borrow_mut().clear(None);
+            })
+            .await
+        }
+        FaultRequest::List => {}
+    }
+    answer.faults = active_faults(core).await;
+    send_message(connection, header, &answer);
+}
+
+async fn for_all_shards(core: &Rc<Core>, job: impl Fn(&Shard) + Send + Clone + 'static) {
+    for id in 0..core.shared.settings.cores.len() {
+        let job = job.clone();
+        on_core(core, id, move |there| there.shards.borrow().values().for_each(|shard| job(shard))).await;
+    }
+}
+
+async fn inject(core: &Rc<Core>, fault: &WireFault) -> Result<u64, String> {
+    let FaultPlace::Shard(shard) = fault.place else {
+        return Err("this daemon injects faults into shards only".to_owned());
+    };
+    let Some(&owner) = core.shared.shard_cores.get(usize::from(shard)) else {
+        return Err(format!(
+            "there is no shard {shard}: they are 0 to {}",
+            core.shared.shard_cores.len() - 1
+        ));
+    };
+    let now = clock::timestamp();
+    let lasts = |ms: u32| now + Duration::from_millis(u64::from(ms));
+    let mut until = lasts(fault.duration_ms);
+    let kind = match fault.kind {
+        WireKind::Delay { delay_us } => FaultKind::DelayUs(u64::from(delay_us)),
+        WireKind::Stall { stall_ms } => {
+            until = lasts(stall_ms.min(fault.duration_ms));
+            FaultKind::Stall
+        }
+        WireKind::Error => FaultKind::Error,
+        WireKind::Damage => FaultKind::Damage,
+        WireKind::Full => FaultKind::Full,
+        WireKind::Vanish => FaultKind::Vanish,
+    };
+    let id = now.0;
+    let fault = Fault { id, kind, share_ppm: fault.share_ppm, until };
+    let done = on_core(core, owner, move |there| {
+        let shard = there.shards.borrow().get(&shard).cloned();
+        shard.map(|shard| shard.faults.borrow_mut().inject(fault)).is_some()
+    });
+    match done.await {
+        Some(true) => Ok(id),
+        _ => Err(format!("shard {shard} is set aside")),
+    }
+}
+
+async fn active_faults(core: &Rc<Core>) -> Vec<ActiveFault> {
+    let mut active = Vec::new();
+    for id in 0..core.shared.settings.cores.len() {
+        let listed = on_core(core, id, |there| {
+            let now = clock::timestamp();
+            let mut listed = Vec::new();
+            for shard in there.shards.borrow().values() {
+                let mut faults = shard.faults.borrow_mut();
+                let hits = faults.hits;
+                listed
+                    .extend(faults.list(now).iter().map(|f| active_fault(shard.target.shard, f, now, hits)));
+            }
+            listed
+        });
+        active.extend(listed.await.unwrap_or_default());
+    }
+    active
+}
+
+fn active_fault(shard: u16, fault: &Fault, now: Timestamp, hits: u64) -> ActiveFault {
+    let left_ms = (fault.until.since(now).as_millis() as u32).max(1);
+    let kind = match fault.kind {
+        FaultKind::DelayUs(us) => WireKind::Delay { delay_us: us as u32 },
+        FaultKind::Stall => WireKind::Stall { stall_ms: left_ms },
+        FaultKind::Error => WireKind::Error,
+        FaultKind::Damage => WireKind::Damage,
+        FaultKind::Full => WireKind::Full,
+        FaultKind::Vanish => WireKind::Vanish,
+    };
+    let (place, share_ppm) = (FaultPlace::Shard(shard), fault.share_ppm);
+    let described = WireFault { place, kind, share_ppm, duration_ms: left_ms };
+    ActiveFault { id: fault.id, fault: described, remaining_ms: left_ms, hits }
+}
+
+/// Checks a run of a shard's parts.
+pub async fn verify(connection: &Rc<Connection>, header: &FrameHeader, body: &[u8], deadline: Timestamp) {
+    let Some(request) = body_of::<VerifyRequest>(connection, header, body) else { return };
+    match super::verify::run(&connection.core, request, deadline).await {
+        Ok(answer) => send_message(connection, header, &answer),
+        Err(message) => {
+            connection.send_error(Op::Verify, header.request_id, Status::BadRequest, &message);
+        }
+    }
+}

@@ -1,0 +1,454 @@
+//! One core: its coordinator, its shards, its memory tier, its mailboxes, and the loop that carries
+//! events between them.
+//!
+//! Invariant: nothing here is shared with another core but through a mailbox. Invariant: no state
+//! machine is called while another one is being drained; [`Core::pump`] is the only place that
+//! drains, and it does not nest.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures_lite::future::or;
+use glommio::TaskQueueHandle;
+use hedgerow_wire::part::{PartAnswer, PartDrop, PartTouch, PartWrite};
+use hedgerow_wire::time::Timestamp;
+use hedgerow_wire::{KeyHash, Target};
+
+use super::asks::{Asker, OpBytes};
+use super::buffers::{DeviceBuffer, PartBytes, SharedBytes};
+use super::clock;
+use super::connection::Connections;
+use super::home::{self, Reply, StripeInMemory};
+use super::limits::RECEIVE_BYTES;
+use super::mailbox::{Message, Outbox, ShardRequest};
+use super::oneshot::{self, Signal};
+use super::settings::Settings;
+use super::shard::Shard;
+use crate::codec::Codec;
+use crate::coordinator::{Action, AskId, Coordinator, OpId, ReadOutcome, WriteOutcome};
+use crate::memory::MemoryTier;
+use crate::ring::Ring;
+use crate::slab::{EvictedPart, Payload, Token};
+
+/// What all cores know and none changes.
+pub struct Shared {
+    /// How the daemon runs.
+    pub settings: Settings,
+    /// The daemon's own random id.
+    pub daemon_id: u128,
+    /// The core of each shard.
+    pub shard_cores: Vec<usize>,
+    /// The cores that coordinate.
+    pub coordinator_cores: Vec<usize>,
+    /// The daemon is to stop.
+    pub stopping: AtomicBool,
+    /// Start of the process's clock, for the uptime.
+    pub started: Timestamp,
+    /// Where the daemon listens.
+    pub address: SocketAddr,
+    /// The failure domain of each shard.
+    pub domains: Vec<u32>,
+    /// Why each shard is set aside; empty for those that are not.
+    pub reasons: OnceLock<Vec<String>>,
+    /// Connections of all cores.
+    pub connections: AtomicUsize,
+    /// Cores that have finished what was under way when the daemon was told to stop.
+    pub drained: AtomicUsize,
+}
+
+impl Shared {
+    /// The core that owns a key.
+    pub fn home(&self, hash: KeyHash) -> usize {
+        let high = (hash.0 >> 64) as u64;
+        let place = (u128::from(high) * self.coordinator_cores.len() as u128) >> 64;
+        self.coordinator_cores[place as usize]
+    }
+}
+
+/// One core's state. Lives on its core, in an `Rc`.
+pub struct Core {
+    /// Which core.
+    pub id: usize,
+    /// What all cores know.
+    pub shared: Arc<Shared>,
+    /// Places keys on targets; the coordinator has the same one.
+    pub ring: Ring,
+    /// The coordinator.
+    pub coordinator: RefCell<Coordinator<PartBytes>>,
+    /// This core's shards, by shard number.
+    pub shards: RefCell<HashMap<u16, Rc<Shard>>>,
+    /// This core's share of the memory tier.
+    pub memory: RefCell<MemoryTier<StripeInMemory>>,
+    /// The codec.
+    pub codec: RefCell<Codec>,
+    /// Connections that this core serves.
+    pub connections: Connections,
+    /// Counters.
+    pub counters: super::stats::Counters,
+    /// What is received from any connection of this core, until it is decoded.
+    pub receive_buffer: RefCell<Vec<u8>>,
+    /// Bytes of put bodies on their way in.
+    pub put_bytes: Cell<usize>,
+    /// Values on their way back from other cores.
+    pub waiting: super::control::Waiting,
+    /// Keys with a conditional write under way.
+    pub gates: home::Gates,
+    outboxes: Vec<Option<Rc<Outbox>>>,
+    reads: RefCell<HashMap<OpId, oneshot::Sender<ReadOutcome<PartBytes>>>>,
+    writes: RefCell<HashMap<OpId, oneshot::Sender<WriteOutcome>>>,
+    bytes: RefCell<HashMap<OpId, OpBytes>>,
+    pub(super) calls: RefCell<HashMap<u64, oneshot::Sender<Reply<SharedBytes>>>>,
+    pub(super) serving: RefCell<HashMap<(usize, u64), Rc<Signal>>>,
+    direct: RefCell<HashMap<u64, oneshot::Sender<PartAnswer<PartBytes>>>>,
+    next_number: Cell<u64>,
+    pub(super) answered: RefCell<VecDeque<(AskId, PartAnswer<PartBytes>)>>,
+    pumping: Cell<bool>,
+    timer: Signal,
+    armed: Cell<Timestamp>,
+    queue: TaskQueueHandle,
+}
+
+impl Core {
+    /// A core without shards or peers. `queue` is the task queue of the data path.
+    pub fn new(
+        id: usize,
+        shared: Arc<Shared>,
+        ring: Ring,
+        coordinator: Coordinator<PartBytes>,
+        memory: MemoryTier<StripeInMemory>,
+        queue: TaskQueueHandle,
+    ) -> Rc<Core> {
+        let cores = shared.settings.cores.len();
+        Rc::new(Core {
+            id,
+            ring,
+            coordinator: RefCell::new(coordinator),
+            shards: RefCell::default(),
+            memory: RefCell::new(memory),
+            codec: RefCell::new(Codec::new()),
+            connections: Connections::default(),
+            counters: super::stats::Counters::default(),
+            receive_buffer: RefCell::new(vec![0; RECEIVE_BYTES]),
+            put_bytes: Cell::new(0),
+            waiting: super::control::Waiting::default(),
+            gates: home::Gates::default(),
+            outboxes: (0..cores).map(|peer| (peer != id).then(|| Rc::new(Outbox::new()))).collect(),
+            reads: RefCell::default(),
+            writes: RefCell::default(),
+            bytes: RefCell::default(),
+            calls: RefCell::default(),
+            serving: RefCell::default(),
+            direct: RefCell::default(),
+            next_number: Cell::new(1),
+            answered: RefCell::default(),
+            pumping: Cell::new(false),
+            timer: Signal::default(),
+            armed: Cell::new(Timestamp::NEVER),
+            queue,
+            shared,
+        })
+    }
+
+    /// The outbox to another core.
+    pub fn outbox(&self, core: usize) -> &Rc<Outbox> {
+        self.outboxes[core].as_ref().unwrap_or_else(|| panic!("core {core} sends to itself"))
+    }
+
+    /// Runs a task on the data path's queue.
+    pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        match glommio::spawn_local_into(task, self.queue) {
+            Ok(task) => drop(task.detach()),
+            Err(error) => panic!("the data path's task queue is gone: {error}"),
+        }
+    }
+
+    /// Runs a closure on another core (or this one): control, never on the path of a request.
+    pub fn run_on(self: &Rc<Self>, core: usize, job: impl FnOnce(&Rc<Core>) + Send + 'static) {
+        if core == self.id {
+            job(self);
+        } else {
+            self.outbox(core).send(Message::Run(Box::new(job)));
+        }
+    }
+
+    /// Whether the daemon is to stop.
+    pub fn stopping(&self) -> bool {
+        self.shared.stopping.load(Ordering::Acquire)
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        let number = self.next_number.get();
+        self.next_number.set(number + 1);
+        number
+    }
+
+    /// Carries events until nothing more happens. Every entry from outside ends with it.
+    pub fn pump(self: &Rc<Self>) {
+        if self.pumping.replace(true) {
+            return;
+        }
+        loop {
+            let mut busy = false;
+            loop {
+                let Some(action) = self.coordinator.borrow_mut().poll() else { break };
+                busy = true;
+                self.act(action);
+            }
+            for shard in self.shards.borrow().values() {
+                busy |= shard.drain(self);
+            }
+            loop {
+                let Some((ask, answer)) = self.answered.borrow_mut().pop_front() else { break };
+                busy = true;
+                self.coordinator.borrow_mut().answer(ask, answer, clock::now());
+            }
+            if !busy {
+                break;
+            }
+        }
+        self.pumping.set(false);
+        let next = self.next_deadline();
+        if next < self.armed.get() {
+            self.timer.raise();
+        }
+    }
+
+    fn next_deadline(&self) -> Timestamp {
+        let shards = self.shards.borrow();
+        let of_shards = shards.values().filter_map(|shard| shard.next_deadline()).min();
+        let of_coordinator = self.coordinator.borrow().next_deadline();
+        of_shards.into_iter().chain(of_coordinator).min().unwrap_or(Timestamp::NEVER)
+    }
+
+    /// The one timer of this core: ticks the state machines when they want it.
+    pub async fn run_timer(self: Rc<Self>) {
+        loop {
+            let next = self.next_deadline();
+            self.armed.set(next);
+            let now = clock::timestamp();
+            if next > now {
+                let nap = next.since(now).min(Duration::from_secs(1));
+                let wake = async {
+                    self.timer.wait().await;
+                };
+                or(wake, async {
+                    glommio::timer::sleep(nap).await;
+                })
+                .await;
+            }
+            // What wakes the timer early has nothing due; only look again.
+            if self.next_deadline() <= clock::timestamp() {
+                self.coordinator.borrow_mut().tick(clock::now());
+                for shard in self.shards.borrow().values() {
+                    shard.tick();
+                }
+                self.pump();
+                glommio::yield_if_needed().await;
+            }
+        }
+    }
+
+    fn act(self: &Rc<Self>, action: Action<PartBytes>) {
+        match action {
+            Action::AskRead { ask, target, read } => self.ask(ask, target, ShardRequest::Read(read)),
+            Action::AskConfirm { ask, target, confirm, .. } => {
+                self.ask(ask, target, ShardRequest::Confirm(confirm));
+            }
+            Action::AskWrite { ask, op, target, part, purpose, deadline, ack } => {
+                let found = self.bytes.borrow().get(&op).and_then(|bytes| bytes.part(part));
+                match found {
+                    Some((meta, payload)) => {
+                        let write = Box::new(PartWrite { meta, ack, purpose, deadline });
+                        self.ask(ask, target, ShardRequest::Write(write, payload));
+                    }
+                    // The bytes were let go: for the coordinator the target has not got its part.
+                    None => self.answered.borrow_mut().push_back((ask, PartAnswer::Failed)),
+                }
+            }
+            Action::AskDrop { target, drops } => match self.local(target) {
+                Some(shard) => shard.drop_records(&drops),
+                None => self.post(target, |shard| Message::Drops { shard, drops }),
+            },
+            Action::Touch { target, touches } => match self.local(target) {
+                Some(shard) => {
+                    let missed = shard.touch(&touches);
+                    self.touch_missed(target, &missed);
+                }
+                None => self.post(target, |shard| Message::Touches { shard, touches }),
+            },
+            Action::Withdraw { ask, target } => match self.local(target) {
+                Some(shard) => shard.withdraw(Asker::Coordinator { core: self.id, ask: ask.0 }.token()),
+                None => self.post(target, |shard| Message::Withdraw { ask: ask.0, shard }),
+            },
+            Action::ReadDone { op, outcome } => {
+                if let Some(waiter) = self.reads.borrow_mut().remove(&op) {
+                    waiter.send(outcome);
+                }
+            }
+            Action::WriteDone { op, outcome } => {
+                if let Some(waiter) = self.writes.borrow_mut().remove(&op) {
+                    waiter.send(outcome);
+                }
+            }
+            Action::Release { op } => drop(self.bytes.borrow_mut().remove(&op)),
+            Action::Rebuild { op, meta, have, want } => {
+                let rebuilt = home::rebuild(&mut self.codec.borrow_mut(), &meta, &have, &want);
+                self.bytes.borrow_mut().insert(op, OpBytes::Rebuilt { meta, parts: rebuilt });
+                self.coordinator.borrow_mut().rebuilt(op, clock::now());
+            }
+        }
+    }
+
+    fn local(&self, target: Target) -> Option<Rc<Shard>> {
+        self.shards.borrow().get(&target.shard).cloned()
+    }
+
+    /// Sends to the core of a shard that is not on this one. A shard that no core has (set aside) is
+    /// silently not told: it holds nothing that could be let go.
+    fn post(&self, target: Target, message: impl FnOnce(u16) -> Message) {
+        let core = self.shared.shard_cores[usize::from(target.shard)];
+        if core != self.id {
+            self.outbox(core).send(message(target.shard));
+        }
+    }
+
+    fn ask(self: &Rc<Self>, ask: AskId, target: Target, request: ShardRequest) {
+        match self.local(target) {
+            Some(shard) => {
+                shard.ask(Asker::Coordinator { core: self.id, ask: ask.0 }.token(), &request);
+            }
+            None if self.shared.shard_cores[usize::from(target.shard)] == self.id => {
+                self.answered.borrow_mut().push_back((ask, PartAnswer::Failed));
+            }
+            None => self.post(target, |shard| Message::Ask { ask: ask.0, shard, request }),
+        }
+    }
+
+    /// A shard of this core has an answer.
+    pub fn shard_answered(
+        self: &Rc<Self>,
+        _target: Target,
+        token: Token,
+        answer: PartAnswer<Payload<DeviceBuffer>>,
+    ) {
+        match Asker::from_token(token) {
+            Asker::Coordinator { core, ask } if core == self.id => {
+                self.answered.borrow_mut().push_back((AskId(ask), answer.map(PartBytes::Device)));
+            }
+            Asker::Coordinator { core, ask } => {
+                // The one copy of a read that crosses cores, made on the shard's core.
+                let answer = answer.map(|payload| PartBytes::Device(payload).into_shared());
+                self.outbox(core).send(Message::Answer { ask, answer });
+            }
+            Asker::Direct(number) => {
+                if let Some(waiter) = self.direct.borrow_mut().remove(&number) {
+                    waiter.send(answer.map(PartBytes::Device));
+                }
+            }
+        }
+    }
+
+    /// A shard of this core has let parts go: their homes are to know.
+    pub fn evicted(self: &Rc<Self>, target: Target, parts: Vec<EvictedPart>) {
+        let mut of_cores: HashMap<usize, Vec<PartDrop>> = HashMap::new();
+        for EvictedPart { hash, record, version } in parts {
+            let part = PartDrop { hash, record, version };
+            of_cores.entry(self.shared.home(hash)).or_default().push(part);
+        }
+        for (core, parts) in of_cores {
+            if core == self.id {
+                self.coordinator.borrow_mut().evicted(&parts, target, clock::now());
+            } else {
+                self.outbox(core).send(Message::Evicted { target, parts });
+            }
+        }
+    }
+
+    pub(super) fn touch_missed(&self, target: Target, missed: &[PartTouch]) {
+        let mut coordinator = self.coordinator.borrow_mut();
+        for touch in missed {
+            coordinator.touch_missed(touch.hash, touch.record, target, clock::now());
+        }
+    }
+
+    /// Asks a shard of this core outside of any coordinator (for another member, for stat or verify).
+    pub async fn ask_direct(
+        self: &Rc<Self>,
+        shard: u16,
+        request: ShardRequest,
+        deadline: Timestamp,
+    ) -> PartAnswer<PartBytes> {
+        let Some(shard) = self.shards.borrow().get(&shard).cloned() else { return PartAnswer::Failed };
+        let number = self.number();
+        let (sender, receiver) = oneshot::channel();
+        self.direct.borrow_mut().insert(number, sender);
+        let token = Asker::Direct(number).token();
+        shard.ask(token, &request);
+        self.pump();
+        let late = async {
+            glommio::timer::sleep(deadline.since(clock::timestamp())).await;
+            None
+        };
+        let answer = or(receiver, late).await;
+        if answer.is_none() {
+            self.direct.borrow_mut().remove(&number);
+            shard.withdraw(token);
+            self.pump();
+        }
+        answer.unwrap_or(PartAnswer::Expired)
+    }
+
+    /// Starts a read and waits for its outcome.
+    pub async fn read(self: &Rc<Self>, request: crate::coordinator::ReadRequest) -> ReadOutcome<PartBytes> {
+        let (sender, receiver) = oneshot::channel();
+        let op = self.coordinator.borrow_mut().read(request, clock::now());
+        self.reads.borrow_mut().insert(op, sender);
+        let guard = CancelOnDrop { core: self.clone(), op: Some(op) };
+        self.pump();
+        let outcome = receiver.await;
+        guard.done();
+        outcome.unwrap_or(ReadOutcome::DeadlineExceeded)
+    }
+
+    /// Starts a write of `bytes` and waits for its outcome.
+    pub async fn write(
+        self: &Rc<Self>,
+        request: crate::coordinator::WriteRequest,
+        bytes: OpBytes,
+    ) -> WriteOutcome {
+        let (sender, receiver) = oneshot::channel();
+        let op = self.coordinator.borrow_mut().write(request, clock::now());
+        self.writes.borrow_mut().insert(op, sender);
+        self.bytes.borrow_mut().insert(op, bytes);
+        self.pump();
+        receiver.await.unwrap_or(WriteOutcome::Indeterminate)
+    }
+}
+
+/// Cancels a coordinator's read if nobody waits for it any more.
+struct CancelOnDrop {
+    core: Rc<Core>,
+    op: Option<OpId>,
+}
+
+impl CancelOnDrop {
+    fn done(mut self) {
+        self.op = None;
+    }
+}
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        if let Some(op) = self.op {
+            self.core.reads.borrow_mut().remove(&op);
+            self.core.coordinator.borrow_mut().cancel(op, clock::now());
+            self.core.pump();
+        }
+    }
+}

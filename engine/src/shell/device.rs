@@ -1,0 +1,178 @@
+//! A shard's device: a preallocated file or a block device, opened O_DIRECT.
+
+use std::io;
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use glommio::io::{DmaFile, OpenOptions};
+
+use super::buffers::{DeviceBuffer, DmaBuffers};
+use crate::slab::{Effect, IoError, IoId, IoResult};
+
+/// Why a device cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// The system refused.
+    #[error("{}: cannot {action}: {source}", path.display())]
+    Io {
+        /// The device.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Not something a shard can live on.
+    #[error("{}: is neither a regular file nor a block device", path.display())]
+    Kind {
+        /// The device.
+        path: PathBuf,
+    },
+    /// Too little room on the file system.
+    #[error("{}: needs {need} bytes, the file system has {free} free: use a smaller --shard-size or another --data folder", path.display())]
+    NoSpace {
+        /// The device.
+        path: PathBuf,
+        /// Bytes asked for.
+        need: u64,
+        /// Bytes free.
+        free: u64,
+    },
+}
+
+/// Makes sure that the file at `path` exists with its blocks allocated and returns its length in
+/// bytes. An existing file or a block device is taken as long as it is; `size` is for a new file.
+pub fn prepare(path: &Path, size: u64) -> Result<u64, DeviceError> {
+    let error = |action| move |source| DeviceError::Io { path: path.to_owned(), action, source };
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .custom_flags(libc::O_CLOEXEC)
+        .open(path)
+        .map_err(error("open it for reading and writing"))?;
+    let kind = file.metadata().map_err(error("look at it"))?;
+    if kind.file_type().is_block_device() {
+        return io::Seek::seek(&mut &file, io::SeekFrom::End(0)).map_err(error("find its size"));
+    }
+    if !kind.is_file() {
+        return Err(DeviceError::Kind { path: path.to_owned() });
+    }
+    if kind.len() > 0 {
+        return Ok(kind.len());
+    }
+    if let Err(source) = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, size) {
+        // Nothing of a file that could not be made is left behind.
+        let _ = std::fs::remove_file(path);
+        let free = rustix::fs::fstatvfs(&file).map_or(0, |s| s.f_bavail * s.f_frsize);
+        return Err(match source {
+            rustix::io::Errno::NOSPC => DeviceError::NoSpace { path: path.to_owned(), need: size, free },
+            other => error("allocate its blocks")(other.into()),
+        });
+    }
+    // The runtime finds out whether a device can be polled by reading the first file that it opens
+    // there, and takes a hole for a yes: let the first block be real.
+    file.write_all_at(&[0; 4096], 0).and_then(|()| file.sync_all()).map_err(error("write to it"))?;
+    Ok(size)
+}
+
+/// An open device. All of its I/O goes through [`Device::perform`].
+pub struct Device {
+    file: DmaFile,
+    path: PathBuf,
+}
+
+fn io_error(error: &glommio::GlommioError<()>) -> IoError {
+    let source = match error {
+        glommio::GlommioError::IoError(source) => source.raw_os_error(),
+        glommio::GlommioError::EnhancedIoError { source, .. } => source.raw_os_error(),
+        _ => None,
+    };
+    IoError::from_os(source.unwrap_or(libc::EIO))
+}
+
+impl Device {
+    /// Opens what [`prepare`] made sure of.
+    pub async fn open(path: &Path) -> Result<Device, DeviceError> {
+        let file = OpenOptions::new().read(true).write(true).dma_open(path).await.map_err(|e| {
+            DeviceError::Io { path: path.to_owned(), action: "open it O_DIRECT", source: e.into() }
+        })?;
+        Ok(Device { file, path: path.to_owned() })
+    }
+
+    /// The device's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Does what a store asks of its device.
+    pub async fn perform(&self, effect: DeviceEffect) -> (IoId, IoResult<DmaBuffers>) {
+        match effect {
+            DeviceEffect::Read { io, offset, len } => {
+                let read = self.file.read_at_aligned(offset, len).await;
+                let result = read.map_err(|e| io_error(&e)).and_then(|buffer| {
+                    if buffer.len() == len {
+                        Ok(DeviceBuffer::Read(buffer))
+                    } else {
+                        Err(IoError::from_os(libc::EIO))
+                    }
+                });
+                (io, IoResult::Read(result))
+            }
+            DeviceEffect::Write { io, offset, buf } => (io, IoResult::Done(self.write(offset, buf).await)),
+            DeviceEffect::Flush { io } => {
+                (io, IoResult::Done(self.file.fdatasync().await.map_err(|e| io_error(&e))))
+            }
+            // Advisory, and slow on many devices: the blocks are overwritten anyway.
+            DeviceEffect::Discard { io } => (io, IoResult::Done(Ok(()))),
+        }
+    }
+
+    async fn write(&self, offset: u64, buf: DeviceBuffer) -> Result<(), IoError> {
+        let DeviceBuffer::Frozen(buffer) = buf else {
+            unreachable!("a store writes only buffers that it has frozen");
+        };
+        let len = buffer.len();
+        match self.file.write_rc_at(buffer, offset).await {
+            Ok(written) if written == len => Ok(()),
+            Ok(_) => Err(IoError::from_os(libc::EIO)),
+            Err(error) => Err(io_error(&error)),
+        }
+    }
+}
+
+/// The effects of a store that concern its device.
+pub enum DeviceEffect {
+    /// Read `len` bytes at `offset`.
+    Read { io: IoId, offset: u64, len: usize },
+    /// Write `buf` at `offset`.
+    Write { io: IoId, offset: u64, buf: DeviceBuffer },
+    /// Make what was written durable.
+    Flush { io: IoId },
+    /// Advice.
+    Discard { io: IoId },
+}
+
+impl DeviceEffect {
+    /// The device's share of a store's effects; the others are given back.
+    pub fn from_effect(effect: Effect<DmaBuffers>) -> Result<DeviceEffect, Effect<DmaBuffers>> {
+        match effect {
+            Effect::Read { io, offset, len } => Ok(DeviceEffect::Read { io, offset, len }),
+            Effect::Write { io, offset, buf } => Ok(DeviceEffect::Write { io, offset, buf }),
+            Effect::Flush { io } => Ok(DeviceEffect::Flush { io }),
+            Effect::Discard { io, .. } => Ok(DeviceEffect::Discard { io }),
+            other => Err(other),
+        }
+    }
+
+    /// Which operation it is.
+    pub fn io(&self) -> IoId {
+        match self {
+            DeviceEffect::Read { io, .. }
+            | DeviceEffect::Write { io, .. }
+            | DeviceEffect::Flush { io }
+            | DeviceEffect::Discard { io } => *io,
+        }
+    }
+}

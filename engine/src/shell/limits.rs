@@ -1,0 +1,37 @@
+//! Every bound of the shell, by name. Relations between them are asserted here.
+
+use std::time::Duration;
+
+use hedgerow_wire::limits::{BODY_LEN_MAX, STREAM_CREDIT_INITIAL_BYTES, STRIPE_LEN_MAX};
+
+/// Requests that one connection may have under way; past it the connection is not read from.
+pub const CONNECTION_REQUESTS_MAX: usize = 1024;
+/// Bytes that one connection may have waiting to be sent; past it the connection is not read from.
+pub const CONNECTION_OUT_BYTES_MAX: usize = 16 << 20;
+/// Connections of one daemon; past it new ones are closed at once.
+pub const CONNECTIONS_MAX: usize = 16_384;
+/// A core's one receive buffer, in bytes.
+pub const RECEIVE_BYTES: usize = 256 << 10;
+/// Slices handed to the socket in one call.
+pub const IOV_MAX: usize = 64;
+/// Bytes gathered for one call, unless a single frame is larger.
+pub const SEND_BYTES_MAX: usize = 1 << 20;
+/// Bytes of put bodies that one core may have on their way in.
+pub const PUT_BYTES_MAX: usize = 256 << 20;
+/// Stripes of one put that are written at a time, and of one get that are read ahead.
+pub const STREAM_STRIPES_AHEAD: usize = 4;
+/// Messages in the channel between two cores.
+pub const MAILBOX_MESSAGES: usize = 4096;
+/// How long a frame may stay unfinished, and a connection without a hello.
+pub const UNFINISHED_MAX: Duration = Duration::from_secs(20);
+/// How often a core looks after its connections and the end of the process.
+pub const HOUSEKEEPING: Duration = Duration::from_millis(50);
+/// How long a stopping daemon waits for requests under way.
+pub const DRAIN_MAX: Duration = Duration::from_secs(5);
+
+const _: () = {
+    assert!(CONNECTION_OUT_BYTES_MAX >= 2 * BODY_LEN_MAX);
+    assert!(STREAM_STRIPES_AHEAD * STRIPE_LEN_MAX >= STREAM_CREDIT_INITIAL_BYTES as usize);
+    assert!(PUT_BYTES_MAX >= 16 * STRIPE_LEN_MAX);
+    assert!(IOV_MAX >= 16);
+};

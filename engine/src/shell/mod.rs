@@ -1,0 +1,32 @@
+//! The shell: the only place that knows glommio, sockets, files and clocks. Puts the state machines
+//! of the other rooms together.
+//!
+//! Where to look first: `connection` (socket to request), `request` and `put` (request to calls),
+//! `home` (call to coordinator), `core` (coordinator to shards), `shard` (shard to device). [`daemon`]
+//! starts and stops it all.
+
+mod asks;
+mod buffers;
+mod calls;
+mod clock;
+mod connection;
+mod control;
+mod core;
+pub mod daemon;
+mod device;
+mod faults;
+mod home;
+mod identity;
+mod limits;
+mod mailbox;
+mod member;
+mod oneshot;
+mod opening;
+mod outgoing;
+mod put;
+mod request;
+mod serving;
+pub mod settings;
+mod shard;
+mod stats;
+mod verify;

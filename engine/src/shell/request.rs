@@ -1,0 +1,295 @@
+//! Requests other than puts: from a whole frame to the frames of its answer.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_lite::future::or;
+use hedgerow_wire::checksum::crc32c_combine;
+use hedgerow_wire::frame::{FrameHeader, Op, Status, flags};
+use hedgerow_wire::part::{PartKind, PartMeta, RecordName};
+use hedgerow_wire::time::Timestamp;
+use hedgerow_wire::{Key, Record};
+
+use super::buffers::PartBytes;
+use super::clock;
+use super::connection::{Connection, Request};
+use super::control;
+use super::home::{Call, Pieces, ReadCall, RecordReply, Reply};
+use super::limits::STREAM_STRIPES_AHEAD;
+use super::outgoing::Body;
+use super::{member, put};
+
+/// Serves a request whose frame is complete.
+pub async fn serve(
+    connection: Rc<Connection>,
+    request: Rc<Request>,
+    header: FrameHeader,
+    key: Option<Key>,
+    body: Vec<u8>,
+) {
+    let started = clock::timestamp();
+    let op = header.op;
+    let served = async {
+        match (op, key) {
+            (Op::Get, Some(key)) => get(&connection, &request, &header, key, started).await,
+            (Op::Delete, Some(key)) => delete(&connection, &request, &header, key, started).await,
+            (Op::Stat, Some(key)) => {
+                control::stat(&connection, &header, read_call(&header, key, started)).await
+            }
+            (Op::Stats, _) => control::stats(&connection, &header).await,
+            (Op::Fault, _) => control::fault(&connection, &header, &body).await,
+            (Op::Verify, _) => control::verify(&connection, &header, &body, header.deadline(started)).await,
+            (_, key) => member::serve(&connection, &request, &header, key.as_ref(), &body, started).await,
+        }
+    };
+    let cancelled = async {
+        while !request.cancelled.get() {
+            request.signal.wait().await;
+        }
+    };
+    or(cancelled, served).await;
+    connection.finish(request.id);
+    connection.core.counters.latency(op, clock::timestamp().since(started));
+}
+
+fn read_call(header: &FrameHeader, key: Key, started: Timestamp) -> ReadCall {
+    let namespace = header.namespace;
+    ReadCall {
+        name: RecordName { namespace, hash: key.hash(namespace), key, record: Record::OBJECT },
+        fixed: None,
+        range: if header.op == Op::Get { (header.offset, header.length) } else { (0, 0) },
+        policy: header.read_policy,
+        strict: header.has(flags::STRICT),
+        immutable: header.has(flags::IMMUTABLE),
+        deadline: header.deadline(started),
+    }
+}
+
+/// Sends a failed reply to a read.
+fn answer_failure(connection: &Connection, op: Op, id: u64, reply: &Reply<PartBytes>) {
+    match reply {
+        Reply::OutOfRange { object_len } => {
+            let mut header = FrameHeader::answer(op, id, Status::RangeNotSatisfiable);
+            header.object_len = *object_len;
+            connection.core.counters.refused(Status::RangeNotSatisfiable);
+            connection.send(header, Body::Empty, 0);
+        }
+        Reply::Status(Status::NotFound) => {
+            connection.core.counters.refused(Status::NotFound);
+            connection.send(FrameHeader::answer(op, id, Status::NotFound), Body::Empty, 0);
+        }
+        Reply::Status(status) => connection.send_error(op, id, *status, status_sentence(*status)),
+        _ => connection.send_error(op, id, Status::Internal, "the home answered something else"),
+    }
+}
+
+/// What a person needs to know of a status.
+fn status_sentence(status: Status) -> &'static str {
+    match status {
+        Status::DeadlineExceeded => "not done by the deadline",
+        Status::Indeterminate => {
+            "the write's outcome was not known by the deadline: read it, or write it again"
+        }
+        Status::Overloaded => "a bound was reached: try again later, or slower",
+        Status::Unavailable => "too many of the object's targets failed",
+        Status::ShuttingDown => "the daemon is stopping",
+        Status::Cancelled => "the request was cancelled",
+        Status::Internal => "the daemon failed inside: its log says where",
+        _ => "",
+    }
+}
+
+/// Answers a put or a delete.
+pub fn answer_write(
+    connection: &Connection,
+    op: Op,
+    id: u64,
+    (reply, why): (Reply<PartBytes>, &'static str),
+) {
+    match reply {
+        Reply::Written { version, .. } => {
+            let mut header = FrameHeader::answer(op, id, Status::Ok);
+            header.version = version;
+            connection.send(header, Body::Empty, 0);
+        }
+        Reply::Conflict { status, version } => {
+            let mut header = FrameHeader::answer(op, id, status);
+            header.version = version;
+            connection.core.counters.refused(status);
+            connection.send(header, Body::Empty, 0);
+        }
+        Reply::Status(status) if !why.is_empty() => connection.send_error(op, id, status, why),
+        other => answer_failure(connection, op, id, &other),
+    }
+}
+
+async fn delete(
+    connection: &Rc<Connection>,
+    request: &Request,
+    header: &FrameHeader,
+    key: Key,
+    started: Timestamp,
+) {
+    let object = put::object_meta(header, key, header.deadline(started));
+    let home = connection.core.shared.home(object.name.hash);
+    let reply = connection.core.call(home, Call::Delete { object }).await;
+    answer_write(connection, Op::Delete, request.id, (reply, ""));
+}
+
+/// The header of an answer's frame that carries bytes of the object.
+fn object_header(id: u64, record: &RecordReply<PartBytes>) -> FrameHeader {
+    let mut header = FrameHeader::answer(Op::Get, id, Status::Ok);
+    if !record.confirmed {
+        header.flags |= flags::UNCONFIRMED;
+    }
+    if record.from_memory {
+        header.flags |= flags::FROM_MEMORY;
+    }
+    header.version = record.meta.version;
+    header.object_len = record.meta.object_len;
+    header.object_checksum = record.meta.object_checksum;
+    if record.meta.expires_ms != 0 {
+        header.ttl_ms = record.meta.expires_ms.saturating_sub(clock::now().wall_ms()).max(1);
+    }
+    header
+}
+
+fn pieces_checksum(pieces: &Pieces<PartBytes>) -> u32 {
+    let mut pieces = pieces.iter();
+    let first = pieces.next().map_or(0, |piece| piece.checksum);
+    pieces.fold(first, |sum, piece| crc32c_combine(sum, piece.checksum, piece.range.len() as u64))
+}
+
+async fn get(
+    connection: &Rc<Connection>,
+    request: &Request,
+    header: &FrameHeader,
+    key: Key,
+    started: Timestamp,
+) {
+    let call = read_call(header, key, started);
+    let (name, deadline) = (call.name.clone(), call.deadline);
+    let home = connection.core.shared.home(name.hash);
+    let reply = connection.core.call(home, Call::Read(call)).await;
+    let Reply::Record(record) = reply else {
+        return answer_failure(connection, Op::Get, request.id, &reply);
+    };
+    let mut answer = object_header(request.id, &record);
+    answer.offset = header.offset;
+    answer.length = header.length.min(record.meta.object_len - header.offset);
+    if record.meta.kind == PartKind::Head {
+        let stream = GetStream { connection, request, header, name, home, deadline, head: &record.meta };
+        return stream.run(answer).await;
+    }
+    connection.core.counters.sent(record.from_memory, answer.length);
+    let checksum = pieces_checksum(&record.pieces);
+    let body = if record.pieces.is_empty() { Body::Empty } else { Body::Pieces(record.pieces) };
+    connection.send(answer, body, checksum);
+}
+
+/// A get of an object of several stripes.
+struct GetStream<'a> {
+    connection: &'a Rc<Connection>,
+    request: &'a Request,
+    header: &'a FrameHeader,
+    name: RecordName,
+    home: usize,
+    deadline: Timestamp,
+    head: &'a PartMeta,
+}
+
+impl GetStream<'_> {
+    async fn run(&self, mut answer: FrameHeader) {
+        let stripe_size = u64::from(self.head.stripe_size);
+        let (first, end) = (answer.offset, answer.offset + answer.length);
+        if answer.length == 0 {
+            return self.connection.send(answer, Body::Empty, 0);
+        }
+        let mut stripes = (first / stripe_size..=(end - 1) / stripe_size).peekable();
+        let mut ahead = VecDeque::new();
+        let mut offset = first;
+        loop {
+            while ahead.len() < STREAM_STRIPES_AHEAD
+                && let Some(stripe) = stripes.next()
+            {
+                ahead.push_back(self.start(stripe, first, end));
+            }
+            let Some(next) = ahead.pop_front() else { return };
+            let record = match next.await {
+                Some(Reply::Record(record)) => record,
+                other => return self.break_off(offset == first, other),
+            };
+            let len: usize = record.pieces.iter().map(|piece| piece.range.len()).sum();
+            if !self.wait_for_credit(len as u64).await {
+                return self.break_off(offset == first, Some(Reply::Status(Status::DeadlineExceeded)));
+            }
+            answer.offset = offset;
+            offset += len as u64;
+            answer.flags &= !flags::END;
+            if offset == end {
+                answer.flags |= flags::END;
+            }
+            self.connection.core.counters.sent(record.from_memory, len as u64);
+            let checksum = pieces_checksum(&record.pieces);
+            self.connection.send(answer.clone(), Body::Pieces(record.pieces), checksum);
+        }
+    }
+
+    /// Starts the read of one stripe's share of the bytes `first..end` of the object.
+    fn start(&self, stripe: u64, first: u64, end: u64) -> super::oneshot::Receiver<Reply<PartBytes>> {
+        let stripe_size = u64::from(self.head.stripe_size);
+        let begin = stripe * stripe_size;
+        let stripe_len = stripe_size.min(self.head.object_len - begin);
+        let from = first.max(begin) - begin;
+        let to = (end - begin).min(stripe_len);
+        let settings = &self.connection.core.shared.settings;
+        let code = settings.code.for_stripe(self.head.stripe_size as usize, settings.min_part);
+        let range = if (from, to) == (0, stripe_len) { (0, FrameHeader::TO_END) } else { (from, to - from) };
+        let call = Call::Read(ReadCall {
+            name: RecordName { record: Record::stripe(stripe as u32), ..self.name.clone() },
+            fixed: Some((self.head.version, code, stripe_len as u32)),
+            range,
+            policy: self.header.read_policy,
+            strict: false,
+            immutable: false,
+            deadline: self.deadline,
+        });
+        let (sender, receiver) = super::oneshot::channel();
+        let (core, home) = (self.connection.core.clone(), self.home);
+        core.clone().spawn(async move { sender.send(core.call(home, call).await) });
+        receiver
+    }
+
+    async fn wait_for_credit(&self, len: u64) -> bool {
+        while self.request.credit.get() < len {
+            let left = self.deadline.since(clock::timestamp());
+            if left == Duration::ZERO {
+                return false;
+            }
+            or(self.request.credit_signal.wait(), async {
+                glommio::timer::sleep(left).await;
+            })
+            .await;
+        }
+        self.request.credit.set(self.request.credit.get() - len);
+        true
+    }
+
+    /// A stripe cannot be had: before anything was sent that is the answer, later the stream is
+    /// aborted. A stripe that is gone although its head is there is a miss.
+    fn break_off(&self, nothing_sent: bool, reply: Option<Reply<PartBytes>>) {
+        let reply = reply.unwrap_or(Reply::Status(Status::ShuttingDown));
+        if nothing_sent {
+            return answer_failure(self.connection, Op::Get, self.request.id, &reply);
+        }
+        let status = match reply {
+            Reply::Status(status) => status,
+            _ => Status::Unavailable,
+        };
+        let mut header = FrameHeader::answer(Op::Get, self.request.id, status);
+        header.flags |= flags::ABORT;
+        self.connection.core.counters.refused(status);
+        self.connection.send(header, Body::Empty, 0);
+    }
+}

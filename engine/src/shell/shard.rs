@@ -1,0 +1,175 @@
+//! A shard on its core: the store, its device, its faults.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use hedgerow_wire::Target;
+use hedgerow_wire::part::{PartAnswer, PartDrop, PartTouch};
+use hedgerow_wire::time::Timestamp;
+
+use super::buffers::{DeviceBuffer, DmaBuffers};
+use super::clock;
+use super::core::Core;
+use super::device::{Device, DeviceEffect};
+use super::faults::{Faults, Verdict};
+use super::mailbox::ShardRequest;
+use crate::slab::{Effect, IoError, IoId, IoResult, Payload, Store, Token};
+
+/// A shard that is served.
+pub struct Shard {
+    /// Its address.
+    pub target: Target,
+    /// Length of its device in bytes.
+    pub device_len: u64,
+    /// Bytes read from the device.
+    pub read_bytes: Cell<u64>,
+    /// The state machine.
+    pub store: RefCell<Store<DmaBuffers>>,
+    /// What it lives on.
+    pub device: Rc<Device>,
+    /// What is done to it on purpose.
+    pub faults: RefCell<Faults>,
+    /// Device operations under way, those that a fault holds back included.
+    pub under_way: Cell<usize>,
+    dirty: Cell<bool>,
+}
+
+impl Shard {
+    /// A shard around an opened store.
+    pub fn new(target: Target, device_len: u64, store: Store<DmaBuffers>, device: Rc<Device>) -> Shard {
+        Shard {
+            target,
+            device_len,
+            read_bytes: Cell::new(0),
+            store: RefCell::new(store),
+            device,
+            faults: RefCell::default(),
+            under_way: Cell::new(0),
+            dirty: Cell::new(true),
+        }
+    }
+
+    /// Takes a request; its answer comes out of [`Shard::drain`] under `token`.
+    pub fn ask(&self, token: Token, request: &ShardRequest) {
+        let now = clock::now();
+        let mut store = self.store.borrow_mut();
+        match request {
+            ShardRequest::Read(read) => store.read(token, read, now),
+            ShardRequest::Write(write, payload) => store.write(token, write, payload.as_ref(), now),
+            ShardRequest::Confirm(confirm) => store.confirm(token, confirm, now),
+        }
+        self.dirty.set(true);
+    }
+
+    /// The answer under `token` is no longer wanted.
+    pub fn withdraw(&self, token: Token) {
+        self.store.borrow_mut().cancel(token);
+        self.dirty.set(true);
+    }
+
+    /// Lets records go.
+    pub fn drop_records(&self, drops: &[PartDrop]) {
+        let now = clock::now();
+        let mut store = self.store.borrow_mut();
+        for drop in drops {
+            store.drop_record(drop, now);
+        }
+        self.dirty.set(true);
+    }
+
+    /// Notes that records were used; returns those that are not held.
+    pub fn touch(&self, touches: &[PartTouch]) -> Vec<PartTouch> {
+        let mut store = self.store.borrow_mut();
+        touches.iter().filter(|touch| !store.touch(touch)).copied().collect()
+    }
+
+    /// When the store wants to be ticked.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        self.store.borrow().next_deadline()
+    }
+
+    /// Ticks the store.
+    pub fn tick(&self) {
+        self.store.borrow_mut().tick(clock::now());
+        self.dirty.set(true);
+    }
+
+    /// Tells the store that the daemon stops.
+    pub fn begin_close(&self) {
+        self.store.borrow_mut().begin_close(clock::now());
+        self.dirty.set(true);
+    }
+
+    /// Whether the store has nothing under way any more.
+    pub fn closed(&self) -> bool {
+        self.store.borrow().closed()
+    }
+
+    /// Carries out what the store wants; whether there was anything.
+    pub fn drain(self: &Rc<Self>, core: &Rc<Core>) -> bool {
+        if !self.dirty.replace(false) {
+            return false;
+        }
+        let mut busy = false;
+        loop {
+            let Some(effect) = self.store.borrow_mut().poll(clock::now()) else { return busy };
+            busy = true;
+            match DeviceEffect::from_effect(effect) {
+                Ok(operation) => self.start(core, operation),
+                Err(Effect::Answer { token, answer }) => self.answer(core, token, answer),
+                Err(Effect::Evicted(parts)) => core.evicted(self.target, parts),
+                Err(_) => unreachable!("every other effect is the device's"),
+            }
+        }
+    }
+
+    fn answer(&self, core: &Rc<Core>, token: Token, answer: PartAnswer<Payload<DeviceBuffer>>) {
+        core.shard_answered(self.target, token, answer);
+    }
+
+    /// Starts a device operation; its completion is the store's next event.
+    fn start(self: &Rc<Self>, core: &Rc<Core>, operation: DeviceEffect) {
+        let write = matches!(operation, DeviceEffect::Write { .. });
+        if let DeviceEffect::Read { len, .. } = &operation {
+            self.read_bytes.set(self.read_bytes.get() + *len as u64);
+        }
+        let verdict = self.faults.borrow_mut().judge(write, clock::timestamp());
+        let (shard, core) = (self.clone(), core.clone());
+        self.under_way.set(self.under_way.get() + 1);
+        core.clone().spawn(async move {
+            let (io, result) = shard.perform(operation, verdict).await;
+            shard.under_way.set(shard.under_way.get() - 1);
+            shard.store.borrow_mut().complete(io, result, clock::now());
+            shard.dirty.set(true);
+            core.pump();
+        });
+    }
+
+    async fn perform(&self, operation: DeviceEffect, verdict: Verdict) -> (IoId, IoResult<DmaBuffers>) {
+        if verdict == Verdict::default() {
+            return self.device.perform(operation).await;
+        }
+        if verdict.vanish {
+            std::future::pending::<()>().await;
+        }
+        if !verdict.delay.is_zero() {
+            glommio::timer::sleep(verdict.delay).await;
+        }
+        if let Some(code) = verdict.error {
+            let error = IoError::from_os(code);
+            return match operation {
+                DeviceEffect::Read { io, .. } => (io, IoResult::Read(Err(error))),
+                other => (other.io(), IoResult::Done(Err(error))),
+            };
+        }
+        match self.device.perform(operation).await {
+            (io, IoResult::Read(Ok(buffer))) if verdict.damage => {
+                let mut bytes = buffer.as_ref().to_vec();
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 0x10;
+                (io, IoResult::Read(Ok(DeviceBuffer::Damaged(Rc::new(bytes)))))
+            }
+            other => other,
+        }
+    }
+}
