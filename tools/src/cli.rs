@@ -58,7 +58,7 @@ pub enum Command {
     Put(put::Put),
     /// Read an object to standard output or a file
     Get(get::Get),
-    /// Delete an object
+    /// Delete an object; it is no error if there is none
     Del(del::Del),
     /// Show what is known of an object, down to where each part lies
     Stat(stat::Stat),

@@ -7,11 +7,11 @@ use hedgerow_client::{AckLevel, Version};
 use serde_json::{Value, json};
 
 use super::{key_bytes, key_json};
-use crate::context::{Context, Facts, failed, not_found};
+use crate::context::{Context, Facts, failed};
 use crate::failure::Failure;
 use crate::text;
 
-/// Delete an object.
+/// Delete an object; it is no error if there is none.
 #[derive(Args, Debug)]
 pub struct Del {
     /// The key
@@ -36,7 +36,7 @@ pub async fn run(context: &Context, del: Del) -> Result<(), Failure> {
     if del.synced {
         request = request.ack(AckLevel::Synced);
     }
-    let version = request.delete(key).await.map_err(failed(&what))?.ok_or_else(|| not_found(&what))?;
+    let version = request.delete(key).await.map_err(failed(&what))?;
     context.show(&Deleted { key: key.to_vec(), version })
 }
 
