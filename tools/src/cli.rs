@@ -30,12 +30,14 @@ pub struct Cli {
 
 /// Options of all commands.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Common {
     /// The daemon: HOST, HOST:PORT or unix:PATH
     #[arg(
         long,
         global = true,
         env = "HEDGEROW_SERVER",
+        hide_env_values = true,
         value_name = "ADDR",
         default_value = "127.0.0.1:7400"
     )]
