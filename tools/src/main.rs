@@ -44,9 +44,11 @@ fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failu
         .build()
         .map_err(|error| Failure::local(format!("cannot start: {}", text::io_error(&error))))?;
     let result = runtime.block_on(async {
+        // First of all, so that nothing is begun that a signal would leave behind.
+        let stop = signals::Signals::catch();
         tokio::select! {
             result = work => result,
-            signal = signals::interrupted() => Err(Failure::Interrupted { signal }),
+            signal = stop.received() => Err(Failure::Interrupted { signal }),
         }
     });
     // Not to wait for a read of standard input that never ends.

@@ -2,22 +2,37 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The number of the first signal that tells the process to stop. Never, if signals cannot be had:
-/// they then end the process in the ordinary way.
-pub async fn interrupted() -> i32 {
-    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-    let [interrupt, terminate, hangup] = kinds.map(|kind| signal(kind).ok());
-    tokio::select! {
-        () = received(interrupt) => kinds[0].as_raw_value(),
-        () = received(terminate) => kinds[1].as_raw_value(),
-        () = received(hangup) => kinds[2].as_raw_value(),
+/// The signals that tell the process to stop; caught from when this is made.
+pub struct Signals {
+    caught: [(i32, Option<Signal>); 3],
+}
+
+impl Signals {
+    /// Catches them. One that cannot be caught ends the process in the ordinary way.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
+    pub fn catch() -> Signals {
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+        Signals { caught: kinds.map(|kind| (kind.as_raw_value(), signal(kind).ok())) }
+    }
+
+    /// The number of the first one that comes.
+    pub async fn received(self) -> i32 {
+        let [interrupt, terminate, hangup] = self.caught.map(received);
+        tokio::select! {
+            number = interrupt => number,
+            number = terminate => number,
+            number = hangup => number,
+        }
     }
 }
 
-async fn received(signal: Option<Signal>) {
+async fn received((number, signal): (i32, Option<Signal>)) -> i32 {
     match signal {
         Some(mut signal) => {
             signal.recv().await;
+            number
         }
         None => std::future::pending().await,
     }
