@@ -13,6 +13,7 @@ use indicatif::ProgressBar;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::systems::trouble;
 use super::workload::{self, Workload};
 use crate::failure::Failure;
 
@@ -89,7 +90,7 @@ pub async fn fill(client: &Client, workload: &Arc<Workload>, bar: &ProgressBar) 
             continue;
         }
         match under_way.join_next().await {
-            Some(Ok(result)) => result.map_err(|error| Failure::request("demo: storing objects", error))?,
+            Some(Ok(result)) => result.map_err(trouble("storing objects"))?,
             Some(Err(error)) => return Err(Failure::local(format!("demo: storing objects: {error}"))),
             None => break,
         }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use hedgerow_client::messages::{Fault, FaultKind, FaultPlace, FaultRequest, StatsAnswer};
-use hedgerow_client::{Client, Request};
+use hedgerow_client::{Client, Error, Request};
 use hedgerow_wire::limits::FAULT_DURATION_MS_MAX;
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -91,8 +91,8 @@ async fn run_system(
     workload: &Arc<Workload>,
     bar: &ProgressBar,
 ) -> Result<Vec<Outcome>, Failure> {
-    let failed = |error| Failure::request("demo", error);
-    let client = Client::builder().fail_fast(true).connect(daemon.address.as_str()).await.map_err(failed)?;
+    let client = Client::builder().fail_fast(true).connect(daemon.address.as_str()).await;
+    let client = client.map_err(trouble("connecting"))?;
     show(bar, u64::from(plan.objects), format!("{}: storing objects", system.name));
     load::fill(&client, workload, bar).await?;
     let request = client.request();
@@ -104,13 +104,18 @@ async fn run_system(
         let reads = u64::from(plan.rate) * u64::from(plan.seconds);
         let state = if faulty { "faulty" } else { "healthy" };
         show(bar, reads, format!("{}: reading, {state} devices", system.name));
-        let before = request.stats().await.map_err(failed)?;
+        let before = request.stats().await.map_err(trouble("reading counters"))?;
         let first = if faulty { reads } else { 0 };
         let measured = load::read(&client, workload, plan.rate, plan.seconds, first, bar).await?;
-        let after = request.stats().await.map_err(failed)?;
+        let after = request.stats().await.map_err(trouble("reading counters"))?;
         outcomes.push(outcome(system, faulty, measured, &before, &after));
     }
     Ok(outcomes)
+}
+
+/// A daemon of the demonstration's own failed while something was done with it.
+pub fn trouble(what: &str) -> impl Fn(Error) -> Failure + '_ {
+    move |error| Failure::Daemon(format!("demo: {what}: {error}"))
 }
 
 async fn inject(request: &Request, plan: &Plan) -> Result<(), Failure> {
@@ -122,7 +127,7 @@ async fn inject(request: &Request, plan: &Plan) -> Result<(), Failure> {
         let place = FaultPlace::Shard(shard);
         let fault = Fault { place, kind, share_ppm, duration_ms: FAULT_DURATION_MS_MAX };
         let injected = request.fault(&FaultRequest::Inject(fault)).await;
-        injected.map_err(|error| Failure::request("demo: injecting a fault", error))?;
+        injected.map_err(trouble("injecting a fault"))?;
     }
     Ok(())
 }
