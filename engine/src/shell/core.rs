@@ -299,6 +299,9 @@ impl Core {
             Action::Release { op } => drop(self.bytes.borrow_mut().remove(&op)),
             Action::Rebuild { op, meta, have, want } => {
                 let rebuilt = home::rebuild(&mut self.codec.borrow_mut(), &meta, &have, &want);
+                if rebuilt.len() < want.len() {
+                    return self.coordinator.borrow_mut().rebuild_failed(op, clock::now());
+                }
                 self.bytes.borrow_mut().insert(op, OpBytes::Rebuilt { meta, parts: rebuilt });
                 self.coordinator.borrow_mut().rebuilt(op, clock::now());
             }
@@ -333,7 +336,6 @@ impl Core {
     /// A shard of this core has an answer.
     pub fn shard_answered(
         self: &Rc<Self>,
-        _target: Target,
         token: Token,
         answer: PartAnswer<Payload<DeviceBuffer>>,
     ) {
@@ -398,7 +400,7 @@ impl Core {
         let answer = or(receiver, late).await;
         if answer.is_none() {
             self.direct.borrow_mut().remove(&number);
-            shard.withdraw(token);
+            shard.cancel(token);
             self.pump();
         }
         answer.unwrap_or(PartAnswer::Expired)

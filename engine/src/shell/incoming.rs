@@ -91,6 +91,8 @@ impl Connection {
                 return if decoder.at_boundary() { Ok(()) } else { Err(Ended::Truncated) };
             }
             self.note_progress(decoder.at_boundary());
+            // A peer that never stops sending must not keep this core from its devices.
+            glommio::yield_if_needed().await;
         }
     }
 
@@ -107,7 +109,7 @@ impl Connection {
     /// Stops reading while the client has too much under way or does not take its answers.
     async fn wait_for_room(&self) {
         while !self.closing.get()
-            && (self.requests.borrow().len() >= CONNECTION_REQUESTS_MAX
+            && (self.requests.borrow().len() > CONNECTION_REQUESTS_MAX
                 || self.out_bytes.get() >= CONNECTION_OUT_BYTES_MAX)
         {
             self.room_signal.wait().await;
@@ -302,8 +304,7 @@ impl Connection {
                 return Ok(());
             }
             Op::Hello => {
-                self.greeted.set(true);
-                super::control::hello(self, &header, &body);
+                self.greeted.set(super::control::hello(self, &header, &body));
                 return Ok(());
             }
             _ => {}

@@ -84,13 +84,18 @@ impl Connection {
                 continue;
             }
             match self.send_some(&mut sent).await {
-                Ok(()) => self.room_signal.raise(),
+                Ok(()) => {
+                    self.room_signal.raise();
+                    // A peer that takes everything at once must not keep this core from its devices.
+                    glommio::yield_if_needed().await;
+                }
                 Err(error) => {
                     tracing::debug!(peer = ?self.peer, %error, "could not send");
                     self.close();
                 }
             }
         }
+        self.closing.set(true);
         self.out.borrow_mut().clear();
         self.set_out_bytes(0);
         self.sent_all.raise();

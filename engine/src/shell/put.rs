@@ -13,7 +13,7 @@ use hedgerow_wire::part::RecordName;
 use hedgerow_wire::request::Refusal;
 use hedgerow_wire::stream::{Progress, PutStream};
 use hedgerow_wire::time::Timestamp;
-use hedgerow_wire::{Code, Key, ObjectChecksum, Record, Version};
+use hedgerow_wire::{AckLevel, Code, Key, ObjectChecksum, Record, Version};
 
 use super::buffers::PartBytes;
 use super::clock;
@@ -27,6 +27,8 @@ use super::outgoing::Body;
 /// The stripe that is coming in: room for its parts with their padding.
 pub struct Stripe {
     data: Vec<u8>,
+    /// Where in the object it begins.
+    start: u64,
     filled: usize,
     len_max: usize,
     code: Code,
@@ -139,7 +141,8 @@ impl PutBody {
         // What decides the code: all of an object of one stripe, else the full stripe.
         let coded_len = if self.striped.get() == 0 { len_max } else { settings.stripe_len };
         let code = settings.code.for_stripe(coded_len, settings.min_part);
-        Stripe { data: vec![0; code.part_len(len_max) * code.k()], filled: 0, len_max, code }
+        let data = vec![0; code.part_len(len_max) * code.k()];
+        Stripe { data, start: self.striped.get(), filled: 0, len_max, code }
     }
 
     /// The stripe that is coming in, to be filled and given back.
@@ -242,9 +245,13 @@ impl PutBody {
 /// A stripe that is complete (or the last one, which may be shorter): trimmed to its parts.
 fn finish(mut stripe: Stripe, header: &FrameHeader) -> StripeBytes {
     let len = stripe.filled;
-    let sole_frame = len == header.body_len as usize;
+    let sole_frame = header.offset == stripe.start && len == header.body_len as usize;
     let checksum = if sole_frame { header.body_checksum } else { crc32c(&stripe.data[..len]) };
     stripe.data.resize(stripe.code.part_len(len) * stripe.code.k(), 0);
+    if stripe.data.capacity() > 2 * stripe.data.len() {
+        // Room was made for a full stripe; the memory tier may keep this one for long.
+        stripe.data.shrink_to_fit();
+    }
     StripeBytes { data: Arc::new(stripe.data), len, checksum, code: stripe.code }
 }
 
@@ -260,7 +267,7 @@ pub async fn serve(
     let deadline = header.deadline(started);
     let put = Put {
         home: connection.core.shared.home(key.hash(header.namespace)),
-        object: object_meta(&header, key, deadline),
+        object: object_meta(&connection.core, &header, key, deadline),
         connection: connection.clone(),
         request: request.clone(),
         body,
@@ -278,7 +285,9 @@ pub async fn serve(
 }
 
 /// What a put or delete says about its object.
-pub fn object_meta(header: &FrameHeader, key: Key, deadline: Timestamp) -> ObjectMeta {
+pub fn object_meta(core: &Core, header: &FrameHeader, key: Key, deadline: Timestamp) -> ObjectMeta {
+    // `Written` is what a request says that asks for nothing: the daemon's own level holds then.
+    let default_ack = core.shared.settings.ack;
     let condition = if header.has(flags::IF_VERSION) {
         Condition::IfVersion(header.version)
     } else if header.has(flags::IMMUTABLE) {
@@ -300,7 +309,7 @@ pub fn object_meta(header: &FrameHeader, key: Key, deadline: Timestamp) -> Objec
         expires_ms,
         pinned: header.has(flags::PINNED),
         condition,
-        ack: header.ack,
+        ack: if header.ack == AckLevel::Written { default_ack } else { header.ack },
         deadline,
     }
 }

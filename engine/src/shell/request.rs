@@ -131,7 +131,7 @@ async fn delete(
     key: Key,
     started: Timestamp,
 ) {
-    let object = put::object_meta(header, key, header.deadline(started));
+    let object = put::object_meta(&connection.core, header, key, header.deadline(started));
     let home = connection.core.shared.home(object.name.hash);
     let reply = connection.core.call(home, Call::Delete { object }).await;
     answer_write(connection, Op::Delete, request.id, (reply, ""));

@@ -232,7 +232,11 @@ pub async fn put_head(
 }
 
 /// Writes a tombstone.
-pub async fn delete(core: &Rc<Core>, object: ObjectMeta) -> Reply<PartBytes> {
+pub async fn delete(core: &Rc<Core>, mut object: ObjectMeta) -> Reply<PartBytes> {
+    if object.condition == Condition::Immutable {
+        // That a key's bytes never change does not keep them from being deleted.
+        object.condition = Condition::None;
+    }
     let _gate = conditional_gate(core, &object).await;
     if let Some(reply) = condition_failure(core, &object).await {
         return reply;

@@ -508,7 +508,7 @@ fn golden_bytes() {
 fn golden_contents_entry() {
     let mut world = world();
     let meta = part(&name(1, 0), Version { hlc: 0x0102, coordinator: 0x0304 }, 10);
-    world.put(&crate::slab::testing::part(&name(1, 0), meta.version, 10));
+    world.put(&meta);
     let mut entry = world.store().growing[0].entries[0];
     entry.hash = hedgerow_wire::KeyHash(0x0506);
     entry.expires_ms = 0x0708;
