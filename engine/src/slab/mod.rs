@@ -43,12 +43,12 @@ pub mod snapshot;
 mod stats;
 mod store;
 pub mod superblock;
-mod verify;
 mod table;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 use std::ops::Range;
 
