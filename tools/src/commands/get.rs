@@ -125,7 +125,13 @@ const SUFFIX_ATTEMPTS: usize = 8;
 /// tells; if the object is another one by then, it is done again.
 async fn open_suffix(request: &Request, key: &[u8], len: u64) -> Result<Option<ObjectStream>, Error> {
     for _ in 0..SUFFIX_ATTEMPTS {
-        let Some(start) = request.get_range(key, 0..1).await? else { return Ok(None) };
+        let start = match request.get_range(key, 0..1).await {
+            Ok(Some(start)) => start,
+            Ok(None) => return Ok(None),
+            // The last bytes of nothing are nothing.
+            Err(Error::RangeNotSatisfiable { object_len: 0 }) => return request.get_stream(key).await,
+            Err(error) => return Err(error),
+        };
         let first = start.meta.object_len.saturating_sub(len);
         match request.get_range_stream(key, first..).await {
             Ok(Some(stream)) if stream.meta().version == start.meta.version => return Ok(Some(stream)),

@@ -80,7 +80,7 @@ impl Report {
             ("p99", Align::Right),
             ("p99.9", Align::Right),
             ("max", Align::Right),
-            ("extra part reads", Align::Right),
+            ("extra reads", Align::Right),
             ("repaired", Align::Right),
             ("misses", Align::Right),
             ("errors", Align::Right),

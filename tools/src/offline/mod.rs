@@ -8,6 +8,8 @@ mod device;
 mod scan;
 mod shard;
 mod slab;
+#[cfg(test)]
+mod tests;
 
 pub use device::Device;
 pub use shard::Shard;

@@ -138,12 +138,12 @@ pub fn read_slab(device: &Device, superblock: &Superblock, number: u32, depth: D
         return slab;
     };
     let ours = |shard_id: u128, found: u32| shard_id == superblock.shard_id && found == number;
+    let last_block = &bytes[bytes.len() - BLOCK_LEN..];
     let header = SlabHeader::decode(bytes).filter(|header| ours(header.shard_id, header.slab));
-    let trailer = SlabTrailer::decode(&bytes[bytes.len() - BLOCK_LEN..])
-        .filter(|trailer| ours(trailer.shard_id, trailer.slab));
+    let trailer = SlabTrailer::decode(last_block).filter(|trailer| ours(trailer.shard_id, trailer.slab));
     let generation = header.map(|header| header.generation).or(trailer.map(|trailer| trailer.generation));
     let Some(generation) = generation else {
-        return without_tables(bytes, number);
+        return without_tables(bytes, superblock, number);
     };
     if generation <= superblock.evicted_through {
         return Slab::new(number, SlabState::Free, Some(generation));
@@ -152,39 +152,67 @@ pub fn read_slab(device: &Device, superblock: &Superblock, number: u32, depth: D
     if header.is_none() {
         slab.damage.push("its header cannot be believed".to_owned());
     }
-    // A trailer of an earlier generation is what the slab's last life left.
-    let contents =
-        trailer.filter(|trailer| trailer.generation == generation).map(|trailer| contents(bytes, &trailer));
-    match contents {
-        Some(Ok(entries)) => {
-            slab.state = SlabState::Sealed;
-            let part = |entry| read_entry(bytes, superblock.shard_id, generation, entry, depth);
-            slab.parts = entries.into_iter().map(part).collect();
-        }
-        Some(Err(why)) => {
-            slab.state = SlabState::Sealed;
-            slab.damage.push(why);
-            slab.parts = scanned(bytes, superblock.shard_id, generation);
-        }
-        None => {
-            slab.parts = scanned(bytes, superblock.shard_id, generation);
-            // After a clean stop nothing is unfinished.
-            if superblock.clean_nonce == 0 {
-                mark_unfinished(&mut slab.parts);
-            }
-        }
+    if trailer.is_none() && names_shard(last_block, superblock.shard_id) {
+        slab.damage.push("its trailer cannot be believed".to_owned());
     }
+    // A trailer of an earlier generation is what the slab's last life left.
+    let trailer = trailer.filter(|trailer| trailer.generation == generation);
+    read_parts(bytes, superblock, trailer.as_ref(), depth, &mut slab);
     slab
 }
 
-/// A slab whose header and trailer say nothing: blank, or damaged.
-fn without_tables(bytes: &[u8], number: u32) -> Slab {
-    if bytes[..BLOCK_LEN].iter().all(|&byte| byte == 0) {
+/// Fills in the parts of a slab of a known generation.
+fn read_parts(
+    bytes: &[u8],
+    superblock: &Superblock,
+    trailer: Option<&SlabTrailer>,
+    depth: Depth,
+    slab: &mut Slab,
+) {
+    let (shard_id, generation) = (superblock.shard_id, slab.generation.unwrap_or_default());
+    let Some(trailer) = trailer else {
+        slab.parts = scanned(bytes, shard_id, generation);
+        // After a clean stop nothing is unfinished.
+        if superblock.clean_nonce == 0 {
+            mark_unfinished(&mut slab.parts);
+        }
+        return;
+    };
+    slab.state = SlabState::Sealed;
+    match contents(bytes, trailer) {
+        Ok(entries) => {
+            let part = |entry| read_entry(bytes, shard_id, generation, entry, depth);
+            slab.parts = entries.into_iter().map(part).collect();
+        }
+        Err(why) => {
+            slab.damage.push(why);
+            slab.parts = scanned(bytes, shard_id, generation);
+        }
+    }
+}
+
+/// A slab whose header and trailer say nothing: never written (a device may hold anything there), or
+/// damaged.
+fn without_tables(bytes: &[u8], superblock: &Superblock, number: u32) -> Slab {
+    let first_part = bytes.get(SLAB_DATA_START as usize..).map(decode_part_head);
+    let in_force = |place: PartPlace| {
+        place.shard_id == superblock.shard_id
+            && place.slab_offset == SLAB_DATA_START
+            && place.slab_generation > superblock.evicted_through
+    };
+    let has_part = matches!(first_part, Some(Ok(head)) if in_force(head.place));
+    if !has_part && !names_shard(&bytes[..BLOCK_LEN], superblock.shard_id) {
         return Slab::new(number, SlabState::Empty, None);
     }
     let mut slab = Slab::new(number, SlabState::Damaged, None);
     slab.damage.push("neither its header nor its trailer can be believed".to_owned());
     slab
+}
+
+/// Whether the beginning of a block has this shard's id: it was written for it, whatever it is now.
+fn names_shard(block: &[u8], shard_id: u128) -> bool {
+    let id = shard_id.to_le_bytes();
+    block[..64].windows(id.len()).any(|bytes| bytes == id)
 }
 
 /// The contents table of a sealed slab.

@@ -1,5 +1,8 @@
 //! The tool against real daemons: what each command writes, and how it fails.
 
+// A test that cannot go on fails where it stands.
+#![allow(clippy::unwrap_used)]
+
 mod daemon;
 
 use std::os::unix::ffi::OsStrExt;
@@ -70,7 +73,7 @@ fn standard_input_and_ranges() {
 
     daemon.tool_with(["put", "empty", "-"], b"").done();
     assert_eq!(daemon.tool(["get", "empty"]).done(), b"");
-    daemon.tool(["get", "empty", "--range", "-5"]).fails(1, "which has 0 bytes");
+    assert_eq!(daemon.tool(["get", "empty", "--range", "-5"]).done(), b"");
 }
 
 #[test]
