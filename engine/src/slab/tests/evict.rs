@@ -121,6 +121,20 @@ fn what_was_evicted_is_absent_and_admitted_to_be_forgotten() {
 }
 
 #[test]
+fn a_slab_that_was_let_go_holds_nothing_after_a_crash_though_nothing_was_written_over_it() {
+    for crash in [Crash::KillClean, Crash::Power] {
+        let mut world = world();
+        world.put(&part(&name(1, 0), world.version(1), 100));
+        while world.stats().slabs_evicted == 0 {
+            fill(&mut world, 0.1);
+        }
+        let generation = world.store().slabs.generation(0);
+        world.crash(crash);
+        assert_eq!((generation, world.held(&name(1, 0))), (1, None), "slab 0 was not used again");
+    }
+}
+
+#[test]
 fn reinsertion_is_bounded_when_everything_is_used() {
     let mut world = World::new(SLABS, SLAB, 5, |config| config.reinsert_percent = 40);
     let mut key = 0;
