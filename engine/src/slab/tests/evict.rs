@@ -242,6 +242,21 @@ fn a_slab_that_is_read_is_not_written_to() {
 }
 
 #[test]
+fn reads_that_never_come_back_cost_their_slabs_and_no_more() {
+    let mut world = world();
+    for key in 0..3 {
+        world.put(&part(&name(key, 0), world.version(1), 3000));
+        fill(&mut world, 0.9);
+        world.begin_read(&name(key, 0), None);
+        world.device.under_way.pop().expect("a read is under way");
+    }
+    fill(&mut world, f64::from(SLABS) * 4.0);
+    let stats = world.stats();
+    assert_eq!((stats.overloaded, stats.reads_under_way), (0, 3), "{stats:?}");
+    assert!(stats.slabs_evicted > 20);
+}
+
+#[test]
 fn discards_come_before_the_slab_is_used_again() {
     let mut world = World::new(SLABS, SLAB, 5, |config| config.discard = true);
     fill(&mut world, f64::from(SLABS) * 3.0);
