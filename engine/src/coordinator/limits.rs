@@ -26,6 +26,12 @@ pub const VERSION_BUCKETS: usize = 4096;
 pub const REPAIR_NOTES_MAX: usize = 4096;
 /// Most repairs under way at once.
 pub const REPAIRS_MAX: usize = 16;
+/// Attempts to complete a record, until it is left alone.
+pub const REPAIR_ATTEMPTS_MAX: u8 = 8;
+/// Pause before the first attempt, and after it; doubles with every attempt.
+pub const REPAIR_RETRY_AFTER: Duration = Duration::from_secs(1);
+/// A record is told of as used at most this often (a touch is a bit that stays set for long).
+pub const TOUCH_REPEAT_AFTER: Duration = Duration::from_secs(1);
 /// Background completion leaves versions alone that are younger than this: their write may be
 /// under way.
 pub const REPAIR_AGE_US: u64 = 2_000_000;
@@ -57,6 +63,7 @@ const _: () = {
     assert!(VERSION_BUCKETS.is_power_of_two());
     assert!(REPAIRS_MAX < REPAIR_NOTES_MAX);
     assert!(REPAIRS_MAX < OPS_MAX);
+    assert!(REPAIR_ATTEMPTS_MAX < 32);
     assert!(OPS_MAX <= u32::MAX as usize);
     assert!(PART_BYTES_UNKNOWN <= STRIPE_LEN_MAX);
     // A tombstone outlives every version that could still be dropped or completed below it.

@@ -7,14 +7,14 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
-use futures_lite::{AsyncRead, AsyncWrite};
+use futures_lite::AsyncRead;
 use glommio::net::TcpStream;
 use hedgerow_wire::Key;
 use hedgerow_wire::decoder::{Decoder, Step};
@@ -23,14 +23,12 @@ use hedgerow_wire::limits::FRAME_HEADER_LEN;
 use hedgerow_wire::messages::ErrorDetail;
 use hedgerow_wire::request::{Refusal, check_request};
 use hedgerow_wire::time::Timestamp;
-use smallvec::SmallVec;
 
-use super::buffers::PartBytes;
 use super::clock;
 use super::core::Core;
-use super::home::Pieces;
-use super::limits::{CONNECTION_OUT_BYTES_MAX, CONNECTION_REQUESTS_MAX, IOV_MAX, SEND_BYTES_MAX};
+use super::limits::{CONNECTION_OUT_BYTES_MAX, CONNECTION_REQUESTS_MAX};
 use super::oneshot::Signal;
+use super::outgoing::{Body, OutFrame};
 use super::put::PutBody;
 use super::request;
 
@@ -75,53 +73,6 @@ impl Connections {
 /// The topology of a daemon that is alone never changes.
 pub const TOPOLOGY_EPOCH: u64 = 1;
 
-/// The body of an answer.
-pub enum Body {
-    /// None.
-    Empty,
-    /// Bytes of its own.
-    Bytes(Vec<u8>),
-    /// Pieces of parts or stripes: sent from where they lie.
-    Pieces(Pieces<PartBytes>),
-}
-
-impl Body {
-    /// Length in bytes.
-    pub fn len(&self) -> usize {
-        match self {
-            Body::Empty => 0,
-            Body::Bytes(bytes) => bytes.len(),
-            Body::Pieces(pieces) => pieces.iter().map(|piece| piece.range.len()).sum(),
-        }
-    }
-}
-
-/// A frame on its way out.
-struct OutFrame {
-    head: [u8; FRAME_HEADER_LEN],
-    body: Body,
-    len: usize,
-}
-
-impl OutFrame {
-    /// The slices of the frame that are left after `skip` bytes.
-    fn slices<'a>(&'a self, mut skip: usize, out: &mut SmallVec<[IoSlice<'a>; IOV_MAX]>) {
-        let mut add = |slice: &'a [u8]| {
-            let skipped = skip.min(slice.len());
-            skip -= skipped;
-            if skipped < slice.len() {
-                out.push(IoSlice::new(&slice[skipped..]));
-            }
-        };
-        add(&self.head);
-        match &self.body {
-            Body::Empty => {}
-            Body::Bytes(bytes) => add(bytes),
-            Body::Pieces(pieces) => pieces.iter().for_each(|piece| add(piece.as_slice())),
-        }
-    }
-}
-
 /// A request under way.
 pub struct Request {
     /// The client's number for it.
@@ -142,18 +93,18 @@ pub struct Request {
 pub struct Connection {
     /// The core that serves it.
     pub core: Rc<Core>,
-    stream: RefCell<TcpStream>,
-    peer: Option<SocketAddr>,
+    pub(super) stream: RefCell<TcpStream>,
+    pub(super) peer: Option<SocketAddr>,
     requests: RefCell<HashMap<u64, Rc<Request>>>,
-    out: RefCell<VecDeque<OutFrame>>,
-    out_bytes: Cell<usize>,
-    out_signal: Signal,
-    room_signal: Signal,
+    pub(super) out: RefCell<VecDeque<OutFrame>>,
+    pub(super) out_bytes: Cell<usize>,
+    pub(super) out_signal: Signal,
+    pub(super) room_signal: Signal,
     /// Nothing is read any more; what waits is still sent.
-    ending: Cell<bool>,
+    pub(super) ending: Cell<bool>,
     /// Nothing is sent any more either.
-    closing: Cell<bool>,
-    sent_all: Signal,
+    pub(super) closing: Cell<bool>,
+    pub(super) sent_all: Signal,
     greeted: Cell<bool>,
     waiting_since: Cell<Option<Timestamp>>,
 }
@@ -268,86 +219,6 @@ impl Connection {
         let detail = ErrorDetail { status, message, field, value: 0 };
         self.core.counters.refused(status);
         self.send_bytes(FrameHeader::answer(op, id, status), detail.encode());
-    }
-
-    async fn write(self: Rc<Self>) {
-        let mut sent = 0;
-        while !self.closing.get() {
-            if self.out.borrow().is_empty() {
-                if self.ending.get() {
-                    break;
-                }
-                self.out_signal.wait().await;
-                continue;
-            }
-            match self.send_some(&mut sent).await {
-                Ok(()) => self.room_signal.raise(),
-                Err(error) => {
-                    tracing::debug!(peer = ?self.peer, %error, "could not send");
-                    self.close();
-                }
-            }
-        }
-        self.out.borrow_mut().clear();
-        self.out_bytes.set(0);
-        self.sent_all.raise();
-    }
-
-    /// Hands to the socket what it takes of the first frames, of whose first `sent` bytes are gone.
-    async fn send_some(&self, sent: &mut usize) -> io::Result<()> {
-        let now = {
-            let out = self.out.borrow();
-            let mut slices = SmallVec::<[IoSlice<'_>; IOV_MAX]>::new();
-            let mut bytes = 0;
-            for (place, frame) in out.iter().enumerate() {
-                if place > 0 && (slices.len() + 8 > IOV_MAX || bytes > SEND_BYTES_MAX) {
-                    break;
-                }
-                frame.slices(if place == 0 { *sent } else { 0 }, &mut slices);
-                bytes += frame.len;
-            }
-            slices.truncate(IOV_MAX);
-            let fd = self.stream.borrow().as_raw_fd();
-            // SAFETY: the descriptor belongs to `self.stream`, which lives as long as `self`.
-            let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-            let flags = rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL;
-            match rustix::net::sendmsg(fd, &slices, &mut Default::default(), flags) {
-                Ok(count) => Some(count),
-                Err(rustix::io::Errno::AGAIN) => None,
-                Err(error) => return Err(error.into()),
-            }
-        };
-        let count = match now {
-            Some(count) => count,
-            None => self.send_when_ready(*sent).await?,
-        };
-        self.gone(count, sent);
-        Ok(())
-    }
-
-    /// Waits until the socket takes something of the first frame.
-    async fn send_when_ready(&self, sent: usize) -> io::Result<usize> {
-        poll_fn(|cx| {
-            let out = self.out.borrow();
-            let mut slices = SmallVec::<[IoSlice<'_>; IOV_MAX]>::new();
-            out[0].slices(sent, &mut slices);
-            let mut stream = self.stream.borrow_mut();
-            Pin::new(&mut *stream).poll_write(cx, &slices[0])
-        })
-        .await
-    }
-
-    fn gone(&self, count: usize, sent: &mut usize) {
-        *sent += count;
-        let mut out = self.out.borrow_mut();
-        while let Some(first) = out.front() {
-            if *sent < first.len {
-                break;
-            }
-            *sent -= first.len;
-            self.out_bytes.set(self.out_bytes.get() - first.len);
-            out.pop_front();
-        }
     }
 
     async fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {

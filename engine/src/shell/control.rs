@@ -19,12 +19,13 @@ use hedgerow_wire::{Member, Version};
 
 use super::buffers::PartBytes;
 use super::clock;
-use super::connection::{Body, Connection};
+use super::connection::Connection;
 use super::core::{Core, Shared};
 use super::faults::{Fault, FaultKind};
 use super::home::{Call, PartPosition, ReadCall, RecordReply, Reply};
 use super::limits::CONNECTION_REQUESTS_MAX;
 use super::oneshot;
+use super::outgoing::Body;
 use super::shard::Shard;
 use super::stats::{TIMED, coordinator_counters, store_counters};
 

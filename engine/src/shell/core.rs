@@ -16,15 +16,15 @@ use std::time::Duration;
 
 use futures_lite::future::or;
 use glommio::TaskQueueHandle;
-use hedgerow_wire::frame::Status;
-use hedgerow_wire::part::{PartAnswer, PartDrop, PartMeta, PartTouch, PartWrite};
+use hedgerow_wire::part::{PartAnswer, PartDrop, PartTouch, PartWrite};
 use hedgerow_wire::time::Timestamp;
 use hedgerow_wire::{KeyHash, Target};
 
+use super::asks::{Asker, OpBytes};
 use super::buffers::{DeviceBuffer, PartBytes, SharedBytes};
 use super::clock;
 use super::connection::Connections;
-use super::home::{self, Call, Reply, StripeInMemory};
+use super::home::{self, Reply, StripeInMemory};
 use super::limits::RECEIVE_BYTES;
 use super::mailbox::{Message, Outbox, ShardRequest};
 use super::oneshot::{self, Signal};
@@ -71,73 +71,6 @@ impl Shared {
     }
 }
 
-/// Who gets a shard's answer. Packed into the [`Token`] of the request: the high 16 bits say which
-/// core asked, the low 48 its number for it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Asker {
-    /// A coordinator's ask, on this core or another.
-    Coordinator { core: usize, ask: u64 },
-    /// A task of this core that waits in `direct`.
-    Direct(u64),
-}
-
-const DIRECT: u64 = 0xffff;
-const ASK_BITS: u32 = 48;
-
-impl Asker {
-    /// The token that stands for it.
-    pub fn token(self) -> Token {
-        match self {
-            Asker::Coordinator { core, ask } => {
-                assert!(ask >> ASK_BITS == 0 && (core as u64) < DIRECT);
-                Token((core as u64) << ASK_BITS | ask)
-            }
-            Asker::Direct(number) => Token(DIRECT << ASK_BITS | number),
-        }
-    }
-
-    /// Whom a token stands for.
-    pub fn from_token(token: Token) -> Asker {
-        let number = token.0 & ((1 << ASK_BITS) - 1);
-        match token.0 >> ASK_BITS {
-            DIRECT => Asker::Direct(number),
-            core => Asker::Coordinator { core: core as usize, ask: number },
-        }
-    }
-}
-
-/// The bytes behind a write or a rebuild of the coordinator's.
-pub enum OpBytes {
-    /// A stripe and its parity, `part_len` bytes a part.
-    Stripe { meta: PartMeta, data: Arc<Vec<u8>>, parity: Arc<Vec<u8>> },
-    /// Parts that were rebuilt, by number.
-    Rebuilt { meta: PartMeta, parts: Vec<(u8, SharedBytes)> },
-}
-
-impl OpBytes {
-    /// Header and bytes of part `part`, if they are here.
-    fn part(&self, part: u8) -> Option<(PartMeta, SharedBytes)> {
-        match self {
-            OpBytes::Stripe { meta, data, parity } => {
-                let (len, k) = (meta.part_len(), meta.code.k());
-                let number = usize::from(part);
-                let bytes = if len == 0 {
-                    SharedBytes::new(Vec::new(), 0)
-                } else if number < k {
-                    SharedBytes::slice_of(data, number * len..(number + 1) * len, 0)
-                } else {
-                    SharedBytes::slice_of(parity, (number - k) * len..(number - k + 1) * len, 0)
-                };
-                Some((PartMeta { part, ..meta.clone() }, bytes))
-            }
-            OpBytes::Rebuilt { meta, parts } => {
-                let (_, bytes) = parts.iter().find(|(number, _)| *number == part)?;
-                Some((PartMeta { part, ..meta.clone() }, bytes.clone()))
-            }
-        }
-    }
-}
-
 /// One core's state. Lives on its core, in an `Rc`.
 pub struct Core {
     /// Which core.
@@ -170,11 +103,11 @@ pub struct Core {
     reads: RefCell<HashMap<OpId, oneshot::Sender<ReadOutcome<PartBytes>>>>,
     writes: RefCell<HashMap<OpId, oneshot::Sender<WriteOutcome>>>,
     bytes: RefCell<HashMap<OpId, OpBytes>>,
-    calls: RefCell<HashMap<u64, oneshot::Sender<Reply<SharedBytes>>>>,
-    serving: RefCell<HashMap<(usize, u64), Rc<Signal>>>,
+    pub(super) calls: RefCell<HashMap<u64, oneshot::Sender<Reply<SharedBytes>>>>,
+    pub(super) serving: RefCell<HashMap<(usize, u64), Rc<Signal>>>,
     direct: RefCell<HashMap<u64, oneshot::Sender<PartAnswer<PartBytes>>>>,
     next_number: Cell<u64>,
-    answered: RefCell<VecDeque<(AskId, PartAnswer<PartBytes>)>>,
+    pub(super) answered: RefCell<VecDeque<(AskId, PartAnswer<PartBytes>)>>,
     pumping: Cell<bool>,
     timer: Signal,
     armed: Cell<Timestamp>,
@@ -249,7 +182,7 @@ impl Core {
         self.shared.stopping.load(Ordering::Acquire)
     }
 
-    fn number(&self) -> u64 {
+    pub(super) fn number(&self) -> u64 {
         let number = self.next_number.get();
         self.next_number.set(number + 1);
         number
@@ -437,7 +370,7 @@ impl Core {
         }
     }
 
-    fn touch_missed(&self, target: Target, missed: &[PartTouch]) {
+    pub(super) fn touch_missed(&self, target: Target, missed: &[PartTouch]) {
         let mut coordinator = self.coordinator.borrow_mut();
         for touch in missed {
             coordinator.touch_missed(touch.hash, touch.record, target, clock::now());
@@ -496,93 +429,6 @@ impl Core {
         self.pump();
         receiver.await.unwrap_or(WriteOutcome::Indeterminate)
     }
-
-    /// Calls a key's home, on this core or another. Dropping the future cancels the call.
-    pub async fn call(self: &Rc<Self>, home: usize, call: Call) -> Reply<PartBytes> {
-        if home == self.id {
-            return home::serve(self, call).await;
-        }
-        let number = self.number();
-        let (sender, receiver) = oneshot::channel();
-        self.calls.borrow_mut().insert(number, sender);
-        self.outbox(home).send(Message::Call { call: number, request: Box::new(call) });
-        let mut guard = CallGuard { core: self.clone(), home, call: Some(number) };
-        let reply = receiver.await;
-        guard.call = None;
-        reply.unwrap_or(Reply::Status(Status::ShuttingDown)).map(PartBytes::Shared)
-    }
-
-    /// Takes a message from another core.
-    pub fn receive(self: &Rc<Self>, from: usize, message: Message) {
-        match message {
-            Message::Ask { ask, shard, request } => {
-                let found = self.shards.borrow().get(&shard).cloned();
-                match found {
-                    Some(shard) => shard.ask(Asker::Coordinator { core: from, ask }.token(), &request),
-                    None => self.outbox(from).send(Message::Answer { ask, answer: PartAnswer::Failed }),
-                }
-            }
-            Message::Withdraw { ask, shard } => {
-                if let Some(shard) = self.shards.borrow().get(&shard) {
-                    shard.withdraw(Asker::Coordinator { core: from, ask }.token());
-                }
-            }
-            Message::Drops { shard, drops } => {
-                if let Some(shard) = self.shards.borrow().get(&shard) {
-                    shard.drop_records(&drops);
-                }
-            }
-            Message::Touches { shard, touches } => {
-                let found = self.shards.borrow().get(&shard).cloned();
-                if let Some(shard) = found {
-                    let missed = shard.touch(&touches);
-                    if !missed.is_empty() {
-                        let target = shard.target;
-                        self.outbox(from).send(Message::TouchMissed { target, missed });
-                    }
-                }
-            }
-            Message::Answer { ask, answer } => {
-                let answer = answer.map(PartBytes::Shared);
-                self.answered.borrow_mut().push_back((AskId(ask), answer));
-            }
-            Message::TouchMissed { target, missed } => self.touch_missed(target, &missed),
-            Message::Evicted { target, parts } => {
-                self.coordinator.borrow_mut().evicted(&parts, target, clock::now());
-            }
-            Message::Call { call, request } => self.serve_call(from, call, *request),
-            Message::CancelCall { call } => {
-                if let Some(cancelled) = self.serving.borrow().get(&(from, call)) {
-                    cancelled.raise();
-                }
-            }
-            Message::Done { call, reply } => {
-                if let Some(waiter) = self.calls.borrow_mut().remove(&call) {
-                    waiter.send(*reply);
-                }
-            }
-            Message::Run(job) => job(self),
-        }
-    }
-
-    fn serve_call(self: &Rc<Self>, from: usize, call: u64, request: Call) {
-        let cancelled = Rc::new(Signal::default());
-        self.serving.borrow_mut().insert((from, call), cancelled.clone());
-        let core = self.clone();
-        self.spawn(async move {
-            let served = async { Some(home::serve(&core, request).await) };
-            let stopped = async {
-                cancelled.wait().await;
-                None
-            };
-            let reply = or(served, stopped).await;
-            core.serving.borrow_mut().remove(&(from, call));
-            if let Some(reply) = reply {
-                let reply = Box::new(reply.into_sendable());
-                core.outbox(from).send(Message::Done { call, reply });
-            }
-        });
-    }
 }
 
 /// Cancels a coordinator's read if nobody waits for it any more.
@@ -603,22 +449,6 @@ impl Drop for CancelOnDrop {
             self.core.reads.borrow_mut().remove(&op);
             self.core.coordinator.borrow_mut().cancel(op, clock::now());
             self.core.pump();
-        }
-    }
-}
-
-/// Cancels a call to another core if nobody waits for it any more.
-struct CallGuard {
-    core: Rc<Core>,
-    home: usize,
-    call: Option<u64>,
-}
-
-impl Drop for CallGuard {
-    fn drop(&mut self) {
-        if let Some(call) = self.call {
-            self.core.calls.borrow_mut().remove(&call);
-            self.core.outbox(self.home).send(Message::CancelCall { call });
         }
     }
 }

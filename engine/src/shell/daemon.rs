@@ -1,9 +1,6 @@
 //! Starts a daemon's cores, opens its shards, listens, and stops it all again.
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpListener as StdListener};
-use std::os::fd::{FromRawFd, IntoRawFd};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,26 +9,23 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use glommio::channels::shared_channel::{self, SharedReceiver, SharedSender};
-use glommio::net::TcpListener;
 use glommio::{ExecutorJoinHandle, Latency, LocalExecutorBuilder, Placement, Shares};
-use hedgerow_wire::{Member, Target, Version};
+use hedgerow_wire::Version;
 
-use super::buffers::DmaBuffers;
 use super::clock;
-use super::connection;
 use super::core::{Core, Shared};
-use super::device::{self, Device, DeviceEffect, DeviceError};
+use super::device::{self, DeviceError};
 use super::identity::{self, Identity, IdentityError};
-use super::limits::{CONNECTIONS_MAX, DRAIN_MAX, HOUSEKEEPING, MAILBOX_MESSAGES, UNFINISHED_MAX};
+use super::limits::MAILBOX_MESSAGES;
 use super::mailbox::Message;
-use super::oneshot::Signal;
+pub use super::opening::OpenedShard;
+use super::opening::{open_shard, target};
+use super::serving;
 use super::settings::Settings;
-use super::shard::Shard;
 use crate::codec::Codec;
 use crate::coordinator::{Config, Coordinator};
 use crate::memory::MemoryTier;
 use crate::ring::{Ring, TargetSpec};
-use crate::slab::{Opening, StoreConfig};
 
 /// Why a daemon does not start.
 #[derive(Debug, thiserror::Error)]
@@ -75,21 +69,6 @@ pub enum StartError {
 struct Opened {
     shard: usize,
     result: Result<OpenedShard, String>,
-}
-
-/// What opening a shard found.
-#[derive(Clone, Debug)]
-pub struct OpenedShard {
-    /// Highest version on it.
-    pub highest: Version,
-    /// Parts in its index.
-    pub parts: u64,
-    /// Capacity in bytes.
-    pub capacity_bytes: u64,
-    /// How long it took.
-    pub took: Duration,
-    /// A snapshot of the index was used.
-    pub from_snapshot: bool,
 }
 
 /// A running daemon.
@@ -338,10 +317,10 @@ impl CoreStart {
         core.coordinator.borrow_mut().observe(highest);
         core.spawn(core.clone().run_timer());
         if let Some(listener) = self.listener {
-            core.spawn(accept(core.clone(), listener));
+            core.spawn(serving::accept(core.clone(), listener));
         }
-        housekeeping(&core).await;
-        stop(&core).await;
+        serving::housekeeping(&core).await;
+        serving::stop(&core).await;
     }
 
     fn build(&self, data_path: glommio::TaskQueueHandle) -> Rc<Core> {
@@ -361,162 +340,10 @@ impl CoreStart {
     }
 }
 
-fn target(shard: usize) -> Target {
-    Target { member: Member(0), shard: shard as u16 }
-}
-
 async fn receive(core: Rc<Core>, peer: usize, receiver: SharedReceiver<Message>) {
     let receiver = receiver.connect().await;
     while let Some(message) = receiver.recv().await {
         core.receive(peer, message);
         core.pump();
-    }
-}
-
-/// The file that a clean stop leaves for a shard.
-fn snapshot_path(settings: &Settings, shard: usize) -> PathBuf {
-    settings.data.join(format!("shard-{shard}.index"))
-}
-
-async fn open_shard(core: &Rc<Core>, shard: usize, len: u64) -> Result<OpenedShard, String> {
-    let settings = &core.shared.settings;
-    let path = &settings.shards[shard].0;
-    let begun = clock::timestamp();
-    let device = Device::open(path).await.map_err(|error| error.to_string())?;
-    let snapshot_path = snapshot_path(settings, shard);
-    let snapshot = std::fs::File::open(&snapshot_path).ok().and_then(|file| {
-        // SAFETY: the file is the daemon's own and held by its lock; nobody shortens it while it is
-        // mapped. What it holds is checked and refused if it is wrong.
-        unsafe { memmap2::Mmap::map(&file) }.ok()
-    });
-    let seed = identity::random_u128().map_err(|error| error.to_string())? as u64;
-    let config = StoreConfig {
-        parity: settings.code.m() as u8,
-        ..StoreConfig::new(core.shared.daemon_id, shard as u16, len, seed)
-    };
-    let mut opening = Opening::new(config, DmaBuffers, snapshot.as_deref(), clock::now());
-    let device = Rc::new(device);
-    drive_opening(core, &device, &mut opening).await;
-    let from_snapshot = opening.progress().from_snapshot;
-    let store = opening.finish().map_err(|error| format!("{}: {error}", path.display()))?;
-    drop(snapshot);
-    let _ = std::fs::remove_file(&snapshot_path);
-    let stats = store.stats();
-    let report = OpenedShard {
-        highest: store.highest_version(),
-        parts: stats.parts,
-        capacity_bytes: len,
-        took: clock::timestamp().since(begun),
-        from_snapshot,
-    };
-    let shard = Rc::new(Shard::new(target(shard), len, store, device));
-    core.shards.borrow_mut().insert(shard.target.shard, shard);
-    Ok(report)
-}
-
-/// Carries out what an opening store asks of its device, several operations at a time.
-async fn drive_opening(core: &Rc<Core>, device: &Rc<Device>, opening: &mut Opening<DmaBuffers>) {
-    let completed = Rc::new(RefCell::new(VecDeque::new()));
-    let signal = Rc::new(Signal::default());
-    loop {
-        while let Some(effect) = opening.poll() {
-            let Ok(operation) = DeviceEffect::from_effect(effect) else { continue };
-            let (device, completed, signal) = (device.clone(), completed.clone(), signal.clone());
-            core.spawn(async move {
-                let done = device.perform(operation).await;
-                completed.borrow_mut().push_back(done);
-                signal.raise();
-            });
-        }
-        if opening.done() {
-            return;
-        }
-        let next = completed.borrow_mut().pop_front();
-        match next {
-            Some((io, result)) => opening.complete(io, result, clock::now()),
-            None => signal.wait().await,
-        }
-    }
-}
-
-/// Takes connections and deals them to the cores in turn: the system's own dealing (one listener a
-/// core) leaves some cores without any when there are few connections.
-async fn accept(core: Rc<Core>, listener: StdListener) {
-    // SAFETY: the descriptor was just given up by the listener that owned it.
-    let listener = unsafe { TcpListener::from_raw_fd(listener.into_raw_fd()) };
-    let cores = core.shared.settings.cores.len();
-    let mut next = 0;
-    loop {
-        match listener.shared_accept().await {
-            Ok(accepted) => {
-                if core.stopping() || core.shared.connections.load(Ordering::Relaxed) >= CONNECTIONS_MAX {
-                    // Bound and dropped: closed. The client sees it at once and may try another daemon.
-                    drop(accepted.bind_to_executor());
-                    continue;
-                }
-                core.shared.connections.fetch_add(1, Ordering::Relaxed);
-                core.run_on(next, move |there| {
-                    let stream = accepted.bind_to_executor();
-                    there.spawn(connection::serve(there.clone(), stream));
-                });
-                next = (next + 1) % cores;
-            }
-            Err(error) => {
-                // Out of descriptors, most likely: closing connections makes room.
-                tracing::warn!(%error, "cannot take a connection");
-                glommio::timer::sleep(HOUSEKEEPING).await;
-            }
-        }
-    }
-}
-
-async fn housekeeping(core: &Rc<Core>) {
-    while !core.stopping() {
-        glommio::timer::sleep(HOUSEKEEPING).await;
-        let before = clock::timestamp() - UNFINISHED_MAX;
-        let closed = core.connections.close_stalled(before);
-        if closed > 0 {
-            tracing::debug!(closed, "connections closed that left a frame unfinished");
-        }
-    }
-}
-
-async fn wait_until(limit: Duration, done: impl Fn() -> bool) {
-    let end = clock::timestamp() + limit;
-    while !done() && clock::timestamp() < end {
-        glommio::timer::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-/// Finishes what is under way, closes the stores and leaves snapshots of their indexes.
-async fn stop(core: &Rc<Core>) {
-    wait_until(DRAIN_MAX, || core.connections.requests() == 0 && !core.connections.sending()).await;
-    // Other cores' requests may still need this core's shards: all wait for each other.
-    core.shared.drained.fetch_add(1, Ordering::AcqRel);
-    let cores = core.shared.settings.cores.len();
-    wait_until(DRAIN_MAX, || core.shared.drained.load(Ordering::Acquire) >= cores).await;
-    core.connections.close_all();
-    let shards: Vec<Rc<Shard>> = core.shards.borrow().values().cloned().collect();
-    for shard in &shards {
-        shard.begin_close();
-    }
-    core.pump();
-    wait_until(DRAIN_MAX, || shards.iter().all(|shard| shard.closed())).await;
-    for shard in &shards {
-        if !shard.closed() {
-            tracing::warn!(
-                shard = shard.target.shard,
-                "could not be closed in time: its next start scans it"
-            );
-            continue;
-        }
-        let mut bytes = Vec::new();
-        if !shard.store.borrow().snapshot(&mut bytes) {
-            continue;
-        }
-        let path = snapshot_path(&core.shared.settings, usize::from(shard.target.shard));
-        if let Err(error) = identity::write_durably(&path, &bytes) {
-            tracing::warn!(path = %path.display(), %error, "cannot write the snapshot: the next start scans");
-        }
     }
 }

@@ -86,7 +86,7 @@ impl Faults {
         for fault in &self.active {
             self.sequence += 1;
             // A low-discrepancy sequence: the share holds over any run of operations.
-            let draw = (self.sequence.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) * 1_000_000 >> 32;
+            let draw = ((self.sequence.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) * 1_000_000) >> 32;
             if draw >= u64::from(fault.share_ppm) {
                 continue;
             }

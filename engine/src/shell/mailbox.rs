@@ -24,6 +24,9 @@ pub enum ShardRequest {
     Confirm(PartConfirm),
 }
 
+/// What runs on another core.
+pub type Job = Box<dyn FnOnce(&Rc<Core>) + Send>;
+
 /// From one core to another.
 pub enum Message {
     /// To the core of a shard.
@@ -47,7 +50,7 @@ pub enum Message {
     /// From a key's home.
     Done { call: u64, reply: Box<Reply<SharedBytes>> },
     /// Control: runs there. Never on the path of a request.
-    Run(Box<dyn FnOnce(&Rc<Core>) + Send>),
+    Run(Job),
 }
 
 /// The sending end of a mailbox. Messages that find the channel full wait here in order; their number

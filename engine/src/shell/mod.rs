@@ -5,7 +5,9 @@
 //! `home` (call to coordinator), `core` (coordinator to shards), `shard` (shard to device). [`daemon`]
 //! starts and stops it all.
 
+mod asks;
 mod buffers;
+mod calls;
 mod clock;
 mod connection;
 mod control;
@@ -19,8 +21,11 @@ mod limits;
 mod mailbox;
 mod member;
 mod oneshot;
+mod opening;
+mod outgoing;
 mod put;
 mod request;
+mod serving;
 pub mod settings;
 mod shard;
 mod stats;

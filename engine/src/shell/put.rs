@@ -17,11 +17,12 @@ use hedgerow_wire::{Code, Key, ObjectChecksum, Record, Version};
 
 use super::buffers::PartBytes;
 use super::clock;
-use super::connection::{Body, Connection, Request};
+use super::connection::{Connection, Request};
 use super::core::Core;
 use super::home::{Call, Condition, ObjectMeta, Reply, StripeBytes};
 use super::limits::{PUT_BYTES_MAX, STREAM_STRIPES_AHEAD};
 use super::oneshot::Signal;
+use super::outgoing::Body;
 
 /// The stripe that is coming in: room for its parts with their padding.
 pub struct Stripe {

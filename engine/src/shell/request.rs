@@ -13,10 +13,11 @@ use hedgerow_wire::{Key, Record};
 
 use super::buffers::PartBytes;
 use super::clock;
-use super::connection::{Body, Connection, Request};
+use super::connection::{Connection, Request};
 use super::control;
 use super::home::{Call, Pieces, ReadCall, RecordReply, Reply};
 use super::limits::STREAM_STRIPES_AHEAD;
+use super::outgoing::Body;
 use super::{member, put};
 
 /// Serves a request whose frame is complete.

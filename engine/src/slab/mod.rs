@@ -10,26 +10,43 @@
 //! answers, [`Store::complete`] takes what the device did. `docs/format.md` shows the layouts in one
 //! place and argues why recovery is right.
 //!
-//! | file | verb |
+//! | file | what it does |
 //! |---|---|
 //! | `store.rs` | takes events, hands out effects |
 //! | `read.rs` | read and confirm: index, device, verify, answer |
-//! | `append.rs` | admit a write and put it into the open buffer |
-//! | `commit.rs` | write buffers out, acknowledge, flush |
-//! | `slabs.rs`, `seal.rs` | open, seal, free and pin slabs |
+//! | `append.rs` | admit a write and put it into the buffer that takes parts |
+//! | `commit.rs` | write buffers out, acknowledge, flush, seal |
+//! | `slabs.rs` | which slab is what, and who reads it |
 //! | `evict.rs` | let the oldest slab go, keep what is used |
 //! | `persist.rs` | write the superblock: evictions, clean stop, probes of a failed device |
-//! | `recover.rs`, `scan.rs` | open a device: tables, scans, formatting |
-//! | `close.rs` | clean stop and what its snapshot keeps |
+//! | `format.rs`, `recover.rs`, `table.rs`, `scan.rs` | open a device |
+//! | `close.rs` | clean stop, and what its snapshot keeps |
+//! | `exact.rs` | versions that need no header read |
 
+mod append;
+mod close;
+mod commit;
 mod config;
+mod evict;
+mod exact;
+mod format;
 pub mod index;
 pub mod layout;
+mod open_error;
+mod persist;
+mod read;
 mod recover;
+mod scan;
+mod slabs;
 pub mod snapshot;
 mod stats;
 mod store;
 pub mod superblock;
+mod table;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 
@@ -37,7 +54,8 @@ use hedgerow_wire::part::PartAnswer;
 use hedgerow_wire::{KeyHash, Record, Version};
 
 pub use config::{ConfigError, StoreConfig};
-pub use recover::{OpenError, OpenProgress, Opening};
+pub use open_error::OpenError;
+pub use recover::{OpenProgress, Opening};
 pub use stats::StoreStats;
 pub use store::Store;
 

@@ -1,104 +1,368 @@
 //! The store: takes requests and completions, hands out device operations and answers.
 
-use std::marker::PhantomData;
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasherDefault;
 
-use hedgerow_wire::Version;
-use hedgerow_wire::part::{PartAnswer, PartConfirm, PartDrop, PartRead, PartTouch, PartWrite};
+use hedgerow_wire::part::{PartAnswer, PartDrop, PartTouch};
 use hedgerow_wire::time::{Now, Timestamp};
+use hedgerow_wire::{KeyHash, Record, Version};
 
-use super::{Buffers, Effect, IoId, IoResult, Payload, StoreStats, Token};
+use super::append::{Growing, PendingRecord};
+use super::close::Closing;
+use super::commit::{Batch, Flusher};
+use super::evict::Eviction;
+use super::exact::ExactVersions;
+use super::index::{Entry, Index};
+use super::persist::Persist;
+use super::read::ReadOp;
+use super::slabs::{SlabState, Slabs};
+use super::superblock::Superblock;
+use super::{Buffers, Effect, IoError, IoId, IoResult, Payload, StoreConfig, StoreStats, Token};
+
+/// A hash map whose hasher has no randomness: keys are either the store's own numbers, or hashed already.
+pub(super) type Map<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
+
+/// What a device operation is for.
+pub(super) enum Io<D: Buffers> {
+    /// A read for a request.
+    Read(ReadOp),
+    /// A write of parts.
+    Batch(Batch<D>),
+    /// The contents table of a slab.
+    Table(u32),
+    /// A flush for acknowledgements.
+    Flush,
+    /// A step of a superblock write.
+    Persist,
+    /// The contents table of the slab that is let go: the rest of it if the trailer is known.
+    EvictTable,
+    /// The part with this position in the contents of the slab that is let go.
+    EvictPart(usize),
+    /// Advice to the device about this slab.
+    Discard(u32),
+}
+
+/// Where the answer to a request will come from.
+#[derive(Clone, Copy)]
+pub(super) enum Request {
+    /// A device read.
+    Read(IoId),
+    /// A batch.
+    Write,
+    /// A flush.
+    Flush,
+}
+
+/// Whether the device works.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Health {
+    pub(super) write_errors: u32,
+    pub(super) read_errors: u32,
+    /// Set aside until then.
+    pub(super) probe_at: Option<Timestamp>,
+}
 
 /// An open shard. Made by [`super::Opening::finish`].
 ///
 /// After every call of a method that takes `now`, call [`Store::poll`] until it gives `None`.
 pub struct Store<D: Buffers> {
-    buffers: PhantomData<D>,
+    pub(super) buffers: D,
+    pub(super) config: StoreConfig,
+    pub(super) superblock: Superblock,
+    pub(super) index: Index,
+    pub(super) exact: ExactVersions,
+    pub(super) slabs: Slabs,
+    pub(super) growing: Vec<Growing>,
+    pub(super) pending: Map<(KeyHash, Record), PendingRecord>,
+    pub(super) filling: Option<Batch<D>>,
+    pub(super) ready: VecDeque<Batch<D>>,
+    pub(super) batches_in_flight: usize,
+    pub(super) flusher: Flusher,
+    pub(super) eviction: Option<Eviction>,
+    pub(super) persist: Option<Persist>,
+    pub(super) closing: Closing,
+    pub(super) health: Health,
+    pub(super) requests: Map<Token, Request>,
+    pub(super) ios: Map<IoId, Io<D>>,
+    pub(super) out: VecDeque<Effect<D>>,
+    pub(super) next_io: u64,
+    pub(super) next_batch: u64,
+    pub(super) last_batch_len: u32,
+    pub(super) pending_bytes: usize,
+    pub(super) reads_in_flight: usize,
+    pub(super) writes_waiting: usize,
+    pub(super) forgotten_through: Version,
+    pub(super) highest: Version,
+    pub(super) counters: StoreStats,
+}
+
+/// What a store starts from.
+pub(super) struct Parts {
+    pub(super) config: StoreConfig,
+    pub(super) superblock: Superblock,
+    pub(super) index: Index,
+    pub(super) slabs: Slabs,
+    pub(super) growing: Vec<Growing>,
+    pub(super) highest: Version,
+    pub(super) next_io: u64,
+    pub(super) counters: StoreStats,
 }
 
 impl<D: Buffers> Store<D> {
-    /// Asks for a part; the answer comes from [`Store::poll`] under `token`: `Part`, `Other`, `Absent`,
-    /// `Damaged`, `Overloaded`, `Expired` or `Failed`.
-    pub fn read(&mut self, token: Token, read: &PartRead, now: Now) {
-        let _ = (token, read, now);
+    pub(super) fn from_parts(buffers: D, parts: Parts) -> Store<D> {
+        let exact = ExactVersions::new(parts.config.exact_versions);
+        let forgotten_through = parts.superblock.forgotten_through;
+        Store {
+            buffers,
+            config: parts.config,
+            superblock: parts.superblock,
+            index: parts.index,
+            exact,
+            slabs: parts.slabs,
+            growing: parts.growing,
+            pending: Map::default(),
+            filling: None,
+            ready: VecDeque::new(),
+            batches_in_flight: 0,
+            flusher: Flusher::default(),
+            eviction: None,
+            persist: None,
+            closing: Closing::Open,
+            health: Health::default(),
+            requests: Map::default(),
+            ios: Map::default(),
+            out: VecDeque::new(),
+            next_io: parts.next_io,
+            next_batch: 1,
+            last_batch_len: 0,
+            pending_bytes: 0,
+            reads_in_flight: 0,
+            writes_waiting: 0,
+            forgotten_through,
+            highest: parts.highest.max(forgotten_through),
+            counters: parts.counters,
+        }
     }
 
-    /// Asks to store a part; `payload` (of `write.meta.part_len()` bytes) is copied once, into the buffer
-    /// that goes to the device. The answer comes from [`Store::poll`] under `token`: `Stored`,
-    /// `Superseded`, `ClockAhead`, `Overloaded`, `Expired` or `Failed`.
-    pub fn write(&mut self, token: Token, write: &PartWrite, payload: &[u8], now: Now) {
-        let _ = (token, write, payload, now);
-    }
-
-    /// Asks how what is held stands to a version; the answer comes from [`Store::poll`] under `token`
-    /// (nearly always without touching the device): `Held`, `Absent`, `Damaged`, `Overloaded` or `Failed`.
-    pub fn confirm(&mut self, token: Token, confirm: &PartConfirm, now: Now) {
-        let _ = (token, confirm, now);
-    }
-
-    /// Lets a record go if it holds the given version or an older one. At once: `Dropped` (or `Failed`).
-    pub fn drop_record(&mut self, drop: &PartDrop, now: Now) -> PartAnswer<Payload<D::Read>> {
-        let _ = (drop, now);
+    /// Lets a record go if it holds the given version or an older one. At once: `Dropped`, or `Failed` if
+    /// the shard is set aside.
+    ///
+    /// Only the index forgets. A crash brings the part back, and with it the state before the drop: what
+    /// is older lies in the same or an older slab, which is let go before.
+    pub fn drop_record(&mut self, drop: &PartDrop, _now: Now) -> PartAnswer<Payload<D::Read>> {
+        if self.refuses() {
+            return PartAnswer::Failed;
+        }
+        if let Some(pending) = self.pending.get_mut(&(drop.hash, drop.record)) {
+            pending.dropped_through = pending.dropped_through.max(drop.version);
+            if let Some((_, part)) = pending.visible.filter(|(_, part)| part.version <= drop.version) {
+                pending.visible = None;
+                self.forgotten_through = self.forgotten_through.max(part.version);
+            }
+        }
+        if let Some(entry) = self.index.get(drop.hash, drop.record, self.index.highest_hlc()) {
+            let exact = self.exact.get(drop.hash, drop.record, entry.hlc);
+            match exact {
+                Some(version) if version <= drop.version => {
+                    self.forget_entry(drop.hash, drop.record, &entry, version);
+                    self.counters.parts_dropped += 1;
+                }
+                None if entry.hlc < drop.version.hlc => {
+                    self.forget_entry(drop.hash, drop.record, &entry, upper_bound(&entry));
+                    self.counters.parts_dropped += 1;
+                }
+                None if entry.hlc == drop.version.hlc => self.drop_after_head(drop, &entry),
+                _ => {}
+            }
+        }
         PartAnswer::Dropped
     }
 
     /// Notes that a record was used; `false` if it is not held.
     pub fn touch(&mut self, touch: &PartTouch) -> bool {
-        let _ = touch;
-        false
+        self.index.touch(touch.hash, touch.record) || self.pending.contains_key(&(touch.hash, touch.record))
     }
 
-    /// The answer to `token` is no longer wanted: none will come. What the device is doing for it is
-    /// counted until it is done.
+    /// The answer to `token` is no longer wanted: none will come. A device read that was not handed out
+    /// yet is not made; one that was is counted until it is done. A write is carried out all the same.
     pub fn cancel(&mut self, token: Token) {
-        let _ = token;
+        let Some(request) = self.requests.remove(&token) else { return };
+        self.counters.cancelled += 1;
+        match request {
+            Request::Read(io) => self.cancel_read(io),
+            Request::Write | Request::Flush => self.writes_waiting -= 1,
+        }
     }
 
     /// Takes what the device did.
+    ///
+    /// # Panics
+    /// If no operation `io` is under way, or the result is of another kind of operation.
     pub fn complete(&mut self, io: IoId, result: IoResult<D>, now: Now) {
-        let _ = (io, result, now);
+        let Some(operation) = self.ios.remove(&io) else { panic!("no operation {io:?} is under way") };
+        match (operation, result) {
+            (Io::Read(read), IoResult::Read(result)) => self.read_done(read, result, now),
+            (Io::EvictTable, IoResult::Read(result)) => self.evict_table_read(result, now),
+            (Io::EvictPart(at), IoResult::Read(result)) => self.evict_part_read(at, result, now),
+            (Io::Batch(batch), IoResult::Done(result)) => self.batch_done(batch, result, now),
+            (Io::Table(slab), IoResult::Done(result)) => self.table_done(slab, result, now),
+            (Io::Flush, IoResult::Done(result)) => self.flush_done(result, now),
+            (Io::Persist, IoResult::Done(result)) => self.persist_step_done(result, now),
+            (Io::Discard(slab), IoResult::Done(_)) => self.slabs.free(slab),
+            _ => panic!("operation {io:?} was completed with the result of another kind"),
+        }
     }
 
     /// The next thing to do.
     pub fn poll(&mut self, now: Now) -> Option<Effect<D>> {
-        let _ = now;
-        None
+        loop {
+            if let Some(effect) = self.out.pop_front() {
+                match self.still_wanted(effect, now) {
+                    Some(effect) => return Some(effect),
+                    None => continue,
+                }
+            }
+            self.pump(now);
+            if self.out.is_empty() {
+                return None;
+            }
+        }
+    }
+
+    /// Starts whatever can be started.
+    fn pump(&mut self, now: Now) {
+        self.give_up_eviction();
+        if self.health.probe_at.is_none() {
+            self.pump_batches();
+            self.pump_tables();
+            self.pump_flush();
+            self.pump_eviction(now);
+        }
+        self.pump_close();
     }
 
     /// When [`Store::tick`] is to be called.
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        None
+        self.health.probe_at.filter(|_| self.persist.is_none())
     }
 
-    /// Time has passed.
+    /// Time has passed: a device that was set aside is tried again.
     pub fn tick(&mut self, now: Now) {
-        let _ = now;
-    }
-
-    /// Begins a clean stop: new requests are answered `Failed`, what is under way is completed.
-    pub fn begin_close(&mut self, now: Now) {
-        let _ = now;
-    }
-
-    /// Whether the clean stop is complete: nothing is under way any more. If the device failed
-    /// meanwhile, the stop is not clean and [`Store::snapshot`] gives nothing.
-    pub fn closed(&self) -> bool {
-        false
-    }
-
-    /// After [`Store::closed`]: appends the bytes to be given to the next [`super::Opening::new`].
-    /// Whether there are any.
-    pub fn snapshot(&self, out: &mut Vec<u8>) -> bool {
-        let _ = out;
-        false
+        if self.next_deadline().is_some_and(|at| at <= now.mono) {
+            self.start_probe();
+        }
     }
 
     /// Counters and gauges.
     pub fn stats(&self) -> StoreStats {
-        StoreStats::default()
+        StoreStats {
+            parts: self.index.len() as u64,
+            index_slots: self.index.slots() as u64,
+            index_bytes: self.index.memory_bytes() as u64,
+            slabs: u64::from(self.slabs.count()),
+            slabs_free: u64::from(self.slabs.free_count()),
+            requests_under_way: self.requests.len() as u64,
+            reads_under_way: self.reads_in_flight as u64,
+            pending_bytes: self.pending_bytes as u64,
+            set_aside: self.health.probe_at.is_some(),
+            forgotten_through_hlc: self.forgotten_through.hlc,
+            ..self.counters
+        }
     }
 
     /// The highest version that the shard has ever seen.
     pub fn highest_version(&self) -> Version {
-        Version::ZERO
+        self.highest
     }
+
+    /// Whether requests are answered `Failed`.
+    pub(super) fn refuses(&self) -> bool {
+        self.health.probe_at.is_some() || self.closing != Closing::Open
+    }
+
+    /// Names a device operation and notes what it is for.
+    pub(super) fn start(&mut self, io: Io<D>) -> IoId {
+        let id = IoId(self.next_io);
+        self.next_io += 1;
+        self.ios.insert(id, io);
+        id
+    }
+
+    /// Answers a request that is not in `requests`, or no longer.
+    pub(super) fn answer(&mut self, token: Token, answer: PartAnswer<Payload<D::Read>>) {
+        match &answer {
+            PartAnswer::Overloaded => self.counters.overloaded += 1,
+            PartAnswer::Expired => self.counters.deadline_passed += 1,
+            PartAnswer::Superseded { .. } => self.counters.superseded += 1,
+            PartAnswer::ClockAhead { .. } => self.counters.clock_ahead += 1,
+            PartAnswer::Part { .. } => self.counters.read_hits += 1,
+            PartAnswer::Absent { .. } => self.counters.read_misses += 1,
+            _ => {}
+        }
+        self.out.push_back(Effect::Answer { token, answer });
+    }
+
+    /// What the index has of a record.
+    pub(super) fn lookup(&self, hash: KeyHash, record: Record) -> Option<Entry> {
+        self.index.get(hash, record, self.index.highest_hlc())
+    }
+
+    /// Lets the part at `entry` go, whose version is at most `version`, if the index still points there.
+    pub(super) fn forget_entry(&mut self, hash: KeyHash, record: Record, entry: &Entry, version: Version) {
+        if self.index.remove_at(hash, record, entry.slab, entry.offset) {
+            self.forgotten_through = self.forgotten_through.max(version);
+        }
+    }
+
+    /// A device read of `slab` is over; the slab may have waited for it.
+    pub(super) fn unpin(&mut self, slab: u32) {
+        self.slabs.unpin(slab);
+        if self.slabs.state(slab) == SlabState::Leaving {
+            self.free_if_unread(slab);
+        }
+    }
+
+    /// Frees a slab that holds nothing, once nobody reads it.
+    pub(super) fn free_if_unread(&mut self, slab: u32) {
+        if self.slabs.readers(slab) != 0 {
+            return;
+        }
+        if !self.config.discard {
+            return self.slabs.free(slab);
+        }
+        let offset = self.slabs.device_offset(slab, 0);
+        let io = self.start(Io::Discard(slab));
+        self.out.push_back(Effect::Discard { io, offset, len: u64::from(self.slabs.slab_len()) });
+    }
+
+    /// Counts a failed write or flush; too many in a row set the shard aside.
+    pub(super) fn write_failed(&mut self, _error: IoError, now: Now) {
+        self.counters.write_errors += 1;
+        self.health.write_errors += 1;
+        if self.health.write_errors >= self.config.write_errors_max {
+            self.set_aside(now);
+        }
+    }
+
+    /// Counts a failed read; too many in a row set the shard aside.
+    pub(super) fn read_failed(&mut self, _error: IoError, now: Now) {
+        self.counters.read_errors += 1;
+        self.health.read_errors += 1;
+        if self.health.read_errors >= self.config.read_errors_max {
+            self.set_aside(now);
+        }
+    }
+
+    /// From now on everything is answered `Failed`, until a probe succeeds.
+    pub(super) fn set_aside(&mut self, now: Now) {
+        let wait = std::time::Duration::from_micros(self.config.probe_interval_us);
+        self.health.probe_at = Some(now.mono + wait);
+        self.fail_waiting();
+    }
+}
+
+/// The highest version that `entry` can have.
+pub(super) fn upper_bound(entry: &Entry) -> Version {
+    Version { hlc: entry.hlc, coordinator: u16::MAX }
 }

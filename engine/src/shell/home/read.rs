@@ -1,0 +1,275 @@
+//! Reads of one record: the memory tier, the coordinator, and the bytes cut out of the parts.
+
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use hedgerow_wire::checksum::{crc32c, crc32c_combine};
+use hedgerow_wire::frame::Status;
+use hedgerow_wire::messages::PartState;
+use hedgerow_wire::part::{PartAnswer, PartKind, PartMeta, PartRead, RecordName};
+use hedgerow_wire::time::Timestamp;
+use hedgerow_wire::{KeyHash, ReadPolicy, Record, Target};
+use smallvec::SmallVec;
+
+use super::{PartPosition, Piece, Pieces, ReadCall, RecordReply, Reply, StripeInMemory};
+use crate::codec::Codec;
+use crate::coordinator::{ReadOutcome, ReadRequest};
+use crate::memory::{Entry, FillToken};
+use crate::shell::buffers::{PartBytes, SharedBytes};
+use crate::shell::clock;
+use crate::shell::core::Core;
+use crate::shell::mailbox::ShardRequest;
+use crate::shell::member;
+
+/// Reads one record.
+pub async fn serve_read(core: &Rc<Core>, call: &ReadCall) -> Reply<PartBytes> {
+    if let Some(reply) = read_memory(core, call) {
+        return reply;
+    }
+    let token = core.memory.borrow_mut().begin_fill(call.name.hash);
+    let outcome = core.read(read_request(core, call)).await;
+    let (meta, parts, confirmed) = match outcome {
+        ReadOutcome::Found { meta, parts, confirmed, .. } => (meta, parts, confirmed),
+        ReadOutcome::NotFound { .. } => return Reply::Status(Status::NotFound),
+        ReadOutcome::Unavailable { .. } => return Reply::Status(Status::Unavailable),
+        ReadOutcome::DeadlineExceeded => return Reply::Status(Status::DeadlineExceeded),
+        ReadOutcome::Overloaded => return Reply::Status(Status::Overloaded),
+    };
+    if meta.expired(clock::now().wall_ms()) {
+        return Reply::Status(Status::NotFound);
+    }
+    core.coordinator.borrow_mut().touch(&call.name, meta.code, clock::now());
+    let meta = Arc::new(meta);
+    let range = match stripe_range(&meta, call) {
+        Ok(range) => range,
+        Err(reply) => return reply,
+    };
+    let pieces = assemble(&mut core.codec.borrow_mut(), &meta, &parts, range);
+    let Some(pieces) = pieces else { return Reply::Status(Status::Internal) };
+    if confirmed && (call.whole() || meta.kind == PartKind::Head) {
+        fill_memory(core, token, call, meta.clone(), pieces.clone());
+    }
+    Reply::Record(RecordReply { meta, pieces, confirmed, from_memory: false })
+}
+
+fn read_request(core: &Core, call: &ReadCall) -> ReadRequest {
+    let range = (!call.whole()).then(|| {
+        let start = call.range.0.min(u64::from(u32::MAX));
+        let end = call.range.0.saturating_add(call.range.1).min(u64::from(u32::MAX));
+        start as u32..end as u32
+    });
+    let policy = match call.policy {
+        ReadPolicy::Default => core.shared.settings.read_policy,
+        chosen => chosen,
+    };
+    ReadRequest {
+        name: call.name.clone(),
+        version: call.fixed.map(|(version, ..)| version),
+        code_hint: call.fixed.map(|(_, code, _)| code),
+        stripe_len: call.fixed.map(|(.., stripe_len)| stripe_len),
+        range,
+        policy,
+        strict: call.strict,
+        immutable: call.immutable,
+        deadline: call.deadline,
+    }
+}
+
+fn read_memory(core: &Rc<Core>, call: &ReadCall) -> Option<Reply<PartBytes>> {
+    let now = clock::now();
+    let hit = core.memory.borrow_mut().get(call.name.hash, call.name.record, now.wall_ms())?;
+    let StripeInMemory { meta, bytes } = hit.value;
+    if meta.key != call.name.key || meta.namespace != call.name.namespace {
+        return None;
+    }
+    if call.fixed.is_some_and(|(version, ..)| version != meta.version) {
+        return None;
+    }
+    core.coordinator.borrow_mut().touch(&call.name, meta.code, now);
+    let range = match stripe_range(&meta, call) {
+        Ok(range) => range,
+        Err(reply) => return Some(reply),
+    };
+    let mut pieces = Pieces::new();
+    if !range.is_empty() {
+        let whole = range.len() == bytes.as_ref().len();
+        let checksum = if whole { bytes.checksum() } else { crc32c(&bytes.as_ref()[range.clone()]) };
+        pieces.push(Piece { bytes: PartBytes::Shared(bytes), range, checksum });
+    }
+    Some(Reply::Record(RecordReply { meta, pieces, confirmed: true, from_memory: true }))
+}
+
+/// The bytes of the stripe that a call wants; none of a head.
+fn stripe_range(meta: &PartMeta, call: &ReadCall) -> Result<Range<usize>, Reply<PartBytes>> {
+    let (offset, len) = call.range;
+    let total = match meta.kind {
+        PartKind::Stripe => u64::from(meta.stripe_len),
+        _ => meta.object_len,
+    };
+    if offset > total || (offset == total && total > 0) {
+        return Err(Reply::OutOfRange { object_len: total });
+    }
+    if meta.kind == PartKind::Head {
+        return Ok(0..0);
+    }
+    Ok(offset as usize..offset.saturating_add(len).min(total) as usize)
+}
+
+/// Cuts the bytes `range` of a stripe out of its parts, rebuilding those data parts that are needed
+/// and missing. `None` if the parts do not suffice, which the coordinator has ruled out.
+fn assemble(
+    codec: &mut Codec,
+    meta: &PartMeta,
+    parts: &[(u8, PartBytes)],
+    range: Range<usize>,
+) -> Option<Pieces<PartBytes>> {
+    let mut pieces = Pieces::new();
+    if range.is_empty() {
+        return Some(pieces);
+    }
+    let part_len = meta.part_len();
+    let numbers = range.start / part_len..=(range.end - 1) / part_len;
+    let has = |number: usize| parts.iter().find(|(part, _)| usize::from(*part) == number);
+    let missing: SmallVec<[u8; 8]> =
+        numbers.clone().filter(|&number| has(number).is_none()).map(|number| number as u8).collect();
+    let rebuilt = rebuild(codec, meta, parts, &missing);
+    if rebuilt.len() != missing.len() {
+        return None;
+    }
+    for number in numbers {
+        let first = number * part_len;
+        let inside = range.start.max(first) - first..range.end.min(first + part_len) - first;
+        let bytes = match has(number) {
+            Some((_, bytes)) => bytes.clone(),
+            None => PartBytes::Shared(
+                rebuilt.iter().find(|(part, _)| usize::from(*part) == number).map(|(_, b)| b.clone())?,
+            ),
+        };
+        let whole = inside.len() == part_len;
+        let checksum = if whole { bytes.checksum() } else { crc32c(&bytes.as_ref()[inside.clone()]) };
+        pieces.push(Piece { bytes, range: inside, checksum });
+    }
+    Some(pieces)
+}
+
+/// Rebuilds the parts `want` from `have`; fewer than asked for if `have` does not suffice.
+pub fn rebuild(
+    codec: &mut Codec,
+    meta: &PartMeta,
+    have: &[(u8, PartBytes)],
+    want: &[u8],
+) -> Vec<(u8, SharedBytes)> {
+    let part_len = meta.part_len();
+    if part_len == 0 {
+        return want.iter().map(|&part| (part, SharedBytes::new(Vec::new(), 0))).collect();
+    }
+    if want.is_empty() {
+        return Vec::new();
+    }
+    let have: SmallVec<[(u8, &[u8]); 16]> =
+        have.iter().map(|(part, bytes)| (*part, bytes.as_ref())).collect();
+    let mut buffers: SmallVec<[Vec<u8>; 8]> = want.iter().map(|_| vec![0; part_len]).collect();
+    let mut wanted: SmallVec<[(u8, &mut [u8]); 8]> =
+        want.iter().zip(buffers.iter_mut()).map(|(&part, buffer)| (part, buffer.as_mut_slice())).collect();
+    if let Err(error) = codec.reconstruct(meta.code, &have, &mut wanted) {
+        tracing::error!(%error, key = %meta.key, code = %meta.code, "parts could not be rebuilt");
+        return Vec::new();
+    }
+    drop(wanted);
+    want.iter()
+        .zip(buffers)
+        .map(|(&part, buffer)| {
+            let checksum = crc32c(&buffer);
+            (part, SharedBytes::new(buffer, checksum))
+        })
+        .collect()
+}
+
+/// Puts a record into the memory tier, after it was answered: the copy that this takes (so that the
+/// tier holds no device buffers) is not in the way of the answer.
+fn fill_memory(
+    core: &Rc<Core>,
+    token: FillToken,
+    call: &ReadCall,
+    meta: Arc<PartMeta>,
+    pieces: Pieces<PartBytes>,
+) {
+    if core.shared.settings.memory_bytes == 0 {
+        return;
+    }
+    let (home, hash, record) = (core.clone(), call.name.hash, call.name.record);
+    core.spawn(async move {
+        let bytes = match &pieces[..] {
+            [Piece { bytes: PartBytes::Shared(bytes), .. }] => bytes.clone(),
+            pieces => {
+                let mut all = Vec::with_capacity(pieces.iter().map(|piece| piece.range.len()).sum());
+                let mut checksum = 0;
+                for piece in pieces {
+                    let slice = piece.as_slice();
+                    all.extend_from_slice(slice);
+                    checksum = crc32c_combine(checksum, piece.checksum, slice.len() as u64);
+                }
+                SharedBytes::new(all, checksum)
+            }
+        };
+        let entry = memory_entry(hash, record, meta, bytes);
+        home.memory.borrow_mut().fill(token, entry, clock::now().wall_ms());
+    });
+}
+
+/// What the memory tier is offered of a record.
+pub fn memory_entry(
+    hash: KeyHash,
+    record: Record,
+    meta: Arc<PartMeta>,
+    bytes: SharedBytes,
+) -> Entry<StripeInMemory> {
+    Entry {
+        hash,
+        record,
+        version: meta.version,
+        namespace: meta.namespace,
+        namespace_generation: meta.namespace_generation,
+        expires_ms: meta.expires_ms,
+        value_bytes: bytes.as_ref().len(),
+        value: StripeInMemory { meta, bytes },
+    }
+}
+
+/// What all targets say of an object.
+pub async fn stat(core: &Rc<Core>, read: &ReadCall) -> Reply<PartBytes> {
+    let record = match serve_read(core, read).await {
+        Reply::Record(record) => record,
+        other => return other,
+    };
+    let mut parts = Vec::new();
+    let records = match record.meta.kind {
+        PartKind::Head => record.meta.stripe_count() + 1,
+        _ => 1,
+    };
+    for number in 0..records {
+        let name = RecordName { record: Record(number), ..read.name.clone() };
+        let targets = core.ring.targets(name.hash, core.shared.settings.code.n());
+        for target in targets {
+            let (meta, state) = part_position(core, &name, target, read.deadline).await;
+            parts.push(PartPosition { record: name.record, target, meta, state });
+        }
+    }
+    Reply::Stat { record, parts }
+}
+
+async fn part_position(
+    core: &Rc<Core>,
+    name: &RecordName,
+    target: Target,
+    deadline: Timestamp,
+) -> (Option<PartMeta>, PartState) {
+    let read = PartRead { name: name.clone(), version: None, deadline };
+    match member::ask_target(core, target, ShardRequest::Read(read), deadline).await {
+        PartAnswer::Part { meta, .. } => (Some(meta), PartState::Present),
+        PartAnswer::Absent { .. } => (None, PartState::Absent),
+        PartAnswer::Damaged => (None, PartState::Damaged),
+        _ => (None, PartState::Unreachable),
+    }
+}

@@ -1,0 +1,244 @@
+//! Writes of one record: condition, version, parity, quorum, memory tier.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use hedgerow_wire::frame::Status;
+use hedgerow_wire::part::{PartKind, PartMeta};
+use hedgerow_wire::{Code, ObjectChecksum, ReadPolicy, Record, Version};
+use smallvec::SmallVec;
+
+use super::gates::Gate;
+use super::read::{memory_entry, serve_read};
+use super::{Condition, ObjectMeta, ReadCall, Reply, StripeBytes};
+use crate::coordinator::{WriteOutcome, WriteRequest};
+use crate::shell::asks::OpBytes;
+use crate::shell::buffers::{PartBytes, SharedBytes};
+use crate::shell::clock;
+use crate::shell::core::Core;
+
+/// The version of a write that begins.
+pub fn next_version(core: &Core, object: &ObjectMeta) -> Version {
+    core.coordinator.borrow_mut().next_version(object.name.hash, clock::now())
+}
+
+/// Whether an object's condition fails, and the reply that says so.
+pub async fn condition_failure(core: &Rc<Core>, object: &ObjectMeta) -> Option<Reply<PartBytes>> {
+    let expected = match object.condition {
+        Condition::None => return None,
+        Condition::IfVersion(version) => Some(version),
+        Condition::Immutable => None,
+    };
+    let read = ReadCall {
+        name: object.name.clone(),
+        fixed: None,
+        range: (0, 0),
+        policy: ReadPolicy::Default,
+        strict: expected.is_some(),
+        immutable: expected.is_none(),
+        deadline: object.deadline,
+    };
+    let found = match serve_read(core, &read).await {
+        Reply::Record(record) => Some(record.meta.version),
+        Reply::OutOfRange { .. } | Reply::Status(Status::NotFound) => None,
+        // What cannot be put together any more does not stand in the way of a new object.
+        Reply::Status(Status::Unavailable) if expected.is_none() => None,
+        other => return Some(other),
+    };
+    match (expected, found) {
+        (None, Some(version)) => Some(Reply::Written { version, stored: 0, unchanged: true }),
+        (None, None) => None,
+        (Some(expected), found) if found.unwrap_or(Version::ZERO) == expected => None,
+        (Some(_), found) => {
+            Some(Reply::Conflict { status: Status::VersionMismatch, version: found.unwrap_or(Version::ZERO) })
+        }
+    }
+}
+
+fn part_meta(core: &Core, object: &ObjectMeta, kind: PartKind, version: Version, code: Code) -> PartMeta {
+    PartMeta {
+        kind,
+        pinned: object.pinned,
+        namespace: object.name.namespace,
+        namespace_generation: core.memory.borrow().namespace_generation(object.name.namespace),
+        key: object.name.key.clone(),
+        record: Record::OBJECT,
+        version,
+        object_len: 0,
+        object_checksum: ObjectChecksum::NONE,
+        stripe_len: 0,
+        stripe_size: core.shared.settings.stripe_len as u32,
+        part: 0,
+        code,
+        created_ms: clock::now().wall_ms(),
+        expires_ms: object.expires_ms,
+        encryption_key_id: 0,
+        encryption_nonce: [0; 12],
+        tags: SmallVec::new(),
+    }
+}
+
+/// Writes a record with its quorum. What memory had of the key is gone before anything is written, and
+/// again, with `value` in its place, before the write is acknowledged.
+async fn write_record(
+    core: &Rc<Core>,
+    object: &ObjectMeta,
+    meta: PartMeta,
+    stripe: Option<&StripeBytes>,
+) -> Reply<PartBytes> {
+    let (hash, record, version) = (object.name.hash, meta.record, meta.version);
+    core.memory.borrow_mut().invalidate(hash, Version::ZERO);
+    let parity = match stripe {
+        Some(stripe) => match encode(core, &meta, stripe) {
+            Some(parity) => parity,
+            None => return Reply::Status(Status::Internal),
+        },
+        None => Vec::new(),
+    };
+    let data = stripe.map_or_else(Default::default, |stripe| stripe.data.clone());
+    let bytes = OpBytes::Stripe { meta: meta.clone(), data: data.clone(), parity: Arc::new(parity) };
+    let request = WriteRequest { meta: meta.clone(), ack: object.ack, deadline: object.deadline };
+    let outcome = core.write(request, bytes).await;
+    let mut memory = core.memory.borrow_mut();
+    match outcome {
+        WriteOutcome::Acknowledged { stored, .. } => {
+            if meta.kind == PartKind::Tombstone || core.shared.settings.memory_bytes == 0 {
+                memory.invalidate(hash, version);
+            } else {
+                let bytes = stripe.map_or_else(
+                    || SharedBytes::new(Vec::new(), 0),
+                    |stripe| SharedBytes::slice_of(&data, 0..stripe.len, stripe.checksum),
+                );
+                let entry = memory_entry(hash, record, Arc::new(meta), bytes);
+                let wall_ms = clock::now().wall_ms();
+                if record == Record::OBJECT {
+                    memory.replace(entry, wall_ms);
+                } else {
+                    // A stripe is found by its version only: it replaces nothing that may be read.
+                    let token = memory.begin_fill(hash);
+                    memory.fill(token, entry, wall_ms);
+                }
+            }
+            Reply::Written { version, stored, unchanged: false }
+        }
+        other => {
+            memory.invalidate(hash, Version::ZERO);
+            write_failure(&other)
+        }
+    }
+}
+
+fn write_failure(outcome: &WriteOutcome) -> Reply<PartBytes> {
+    match outcome {
+        WriteOutcome::Superseded { version } => {
+            Reply::Conflict { status: Status::Superseded, version: *version }
+        }
+        WriteOutcome::Indeterminate => Reply::Status(Status::Indeterminate),
+        WriteOutcome::DeadlineExceeded => Reply::Status(Status::DeadlineExceeded),
+        WriteOutcome::Overloaded => Reply::Status(Status::Overloaded),
+        WriteOutcome::Acknowledged { .. } => unreachable!("an acknowledgement is no failure"),
+        _ => Reply::Status(Status::Unavailable),
+    }
+}
+
+fn encode(core: &Core, meta: &PartMeta, stripe: &StripeBytes) -> Option<Vec<u8>> {
+    let part_len = meta.part_len();
+    let mut parity = vec![0; part_len * meta.code.m()];
+    if parity.is_empty() {
+        return Some(parity);
+    }
+    let mut parts: SmallVec<[&mut [u8]; 8]> = parity.chunks_exact_mut(part_len).collect();
+    let coded =
+        core.codec.borrow_mut().encode(meta.code, &stripe.data[..part_len * meta.code.k()], &mut parts);
+    drop(parts);
+    match coded {
+        Ok(()) => Some(parity),
+        Err(error) => {
+            tracing::error!(%error, code = %meta.code, "a stripe could not be coded");
+            None
+        }
+    }
+}
+
+/// Writes an object of one stripe.
+pub async fn put_sole(
+    core: &Rc<Core>,
+    object: ObjectMeta,
+    stripe: StripeBytes,
+    checksum: ObjectChecksum,
+) -> Reply<PartBytes> {
+    let _gate = conditional_gate(core, &object).await;
+    if let Some(reply) = condition_failure(core, &object).await {
+        return reply;
+    }
+    let version = next_version(core, &object);
+    let meta = PartMeta {
+        object_len: stripe.len as u64,
+        object_checksum: checksum,
+        stripe_len: stripe.len as u32,
+        ..part_meta(core, &object, PartKind::Sole, version, stripe.code)
+    };
+    write_record(core, &object, meta, Some(&stripe)).await
+}
+
+async fn conditional_gate<'a>(core: &'a Rc<Core>, object: &ObjectMeta) -> Option<Gate<'a>> {
+    match object.condition {
+        Condition::None => None,
+        Condition::IfVersion(_) | Condition::Immutable => Some(core.gates.enter(object.name.hash).await),
+    }
+}
+
+/// Writes one stripe of an object of several.
+pub async fn put_stripe(
+    core: &Rc<Core>,
+    object: &ObjectMeta,
+    version: Version,
+    index: u32,
+    stripe: StripeBytes,
+) -> Reply<PartBytes> {
+    let meta = PartMeta {
+        record: Record::stripe(index),
+        object_len: PartMeta::OBJECT_LEN_UNKNOWN,
+        stripe_len: stripe.len as u32,
+        ..part_meta(core, object, PartKind::Stripe, version, stripe.code)
+    };
+    write_record(core, object, meta, Some(&stripe)).await
+}
+
+/// A head is copied to as many targets as may confirm a read.
+fn copies(core: &Core) -> Code {
+    let m = core.shared.settings.code.m() as u8;
+    Code::new(1, m).unwrap_or_else(|error| panic!("1+{m} follows from the configured code: {error}"))
+}
+
+/// Commits an object of several stripes.
+pub async fn put_head(
+    core: &Rc<Core>,
+    object: ObjectMeta,
+    version: Version,
+    object_len: u64,
+    checksum: ObjectChecksum,
+) -> Reply<PartBytes> {
+    let _gate = conditional_gate(core, &object).await;
+    if let Some(reply) = condition_failure(core, &object).await {
+        return reply;
+    }
+    let meta = PartMeta {
+        object_len,
+        object_checksum: checksum,
+        ..part_meta(core, &object, PartKind::Head, version, copies(core))
+    };
+    write_record(core, &object, meta, None).await
+}
+
+/// Writes a tombstone.
+pub async fn delete(core: &Rc<Core>, object: ObjectMeta) -> Reply<PartBytes> {
+    let _gate = conditional_gate(core, &object).await;
+    if let Some(reply) = condition_failure(core, &object).await {
+        return reply;
+    }
+    let version = next_version(core, &object);
+    let code = core.coordinator.borrow().tombstone_code();
+    let meta = part_meta(core, &object, PartKind::Tombstone, version, code);
+    write_record(core, &object, meta, None).await
+}

@@ -1,0 +1,149 @@
+//! The sending side of a connection: a queue of frames, handed to the socket from where their bytes lie.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::pin::Pin;
+use std::rc::Rc;
+
+use futures_lite::AsyncWrite;
+use hedgerow_wire::limits::FRAME_HEADER_LEN;
+use smallvec::SmallVec;
+
+use super::buffers::PartBytes;
+use super::connection::Connection;
+use super::home::Pieces;
+use super::limits::{IOV_MAX, SEND_BYTES_MAX};
+
+/// The body of an answer.
+pub enum Body {
+    /// None.
+    Empty,
+    /// Bytes of its own.
+    Bytes(Vec<u8>),
+    /// Pieces of parts or stripes: sent from where they lie.
+    Pieces(Pieces<PartBytes>),
+}
+
+impl Body {
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        match self {
+            Body::Empty => 0,
+            Body::Bytes(bytes) => bytes.len(),
+            Body::Pieces(pieces) => pieces.iter().map(|piece| piece.range.len()).sum(),
+        }
+    }
+}
+
+/// A frame on its way out.
+pub struct OutFrame {
+    /// The encoded header.
+    pub head: [u8; FRAME_HEADER_LEN],
+    /// What follows it.
+    pub body: Body,
+    /// Both, in bytes.
+    pub len: usize,
+}
+
+impl OutFrame {
+    /// The slices of the frame that are left after `skip` bytes.
+    fn slices<'a>(&'a self, mut skip: usize, out: &mut SmallVec<[IoSlice<'a>; IOV_MAX]>) {
+        let mut add = |slice: &'a [u8]| {
+            let skipped = skip.min(slice.len());
+            skip -= skipped;
+            if skipped < slice.len() {
+                out.push(IoSlice::new(&slice[skipped..]));
+            }
+        };
+        add(&self.head);
+        match &self.body {
+            Body::Empty => {}
+            Body::Bytes(bytes) => add(bytes),
+            Body::Pieces(pieces) => pieces.iter().for_each(|piece| add(piece.as_slice())),
+        }
+    }
+}
+
+impl Connection {
+    /// Sends what is in the queue until the connection ends.
+    pub async fn write(self: Rc<Self>) {
+        let mut sent = 0;
+        while !self.closing.get() {
+            if self.out.borrow().is_empty() {
+                if self.ending.get() {
+                    break;
+                }
+                self.out_signal.wait().await;
+                continue;
+            }
+            match self.send_some(&mut sent).await {
+                Ok(()) => self.room_signal.raise(),
+                Err(error) => {
+                    tracing::debug!(peer = ?self.peer, %error, "could not send");
+                    self.close();
+                }
+            }
+        }
+        self.out.borrow_mut().clear();
+        self.out_bytes.set(0);
+        self.sent_all.raise();
+    }
+
+    /// Hands to the socket what it takes of the first frames, of whose first `sent` bytes are gone.
+    async fn send_some(&self, sent: &mut usize) -> io::Result<()> {
+        let now = {
+            let out = self.out.borrow();
+            let mut slices = SmallVec::<[IoSlice<'_>; IOV_MAX]>::new();
+            let mut bytes = 0;
+            for (place, frame) in out.iter().enumerate() {
+                if place > 0 && (slices.len() + 8 > IOV_MAX || bytes > SEND_BYTES_MAX) {
+                    break;
+                }
+                frame.slices(if place == 0 { *sent } else { 0 }, &mut slices);
+                bytes += frame.len;
+            }
+            slices.truncate(IOV_MAX);
+            let fd = self.stream.borrow().as_raw_fd();
+            // SAFETY: the descriptor belongs to `self.stream`, which lives as long as `self`.
+            let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+            let flags = rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL;
+            match rustix::net::sendmsg(fd, &slices, &mut Default::default(), flags) {
+                Ok(count) => Some(count),
+                Err(rustix::io::Errno::AGAIN) => None,
+                Err(error) => return Err(error.into()),
+            }
+        };
+        let count = match now {
+            Some(count) => count,
+            None => self.send_when_ready(*sent).await?,
+        };
+        self.gone(count, sent);
+        Ok(())
+    }
+
+    /// Waits until the socket takes something of the first frame.
+    async fn send_when_ready(&self, sent: usize) -> io::Result<usize> {
+        poll_fn(|cx| {
+            let out = self.out.borrow();
+            let mut slices = SmallVec::<[IoSlice<'_>; IOV_MAX]>::new();
+            out[0].slices(sent, &mut slices);
+            let mut stream = self.stream.borrow_mut();
+            Pin::new(&mut *stream).poll_write(cx, &slices[0])
+        })
+        .await
+    }
+
+    fn gone(&self, count: usize, sent: &mut usize) {
+        *sent += count;
+        let mut out = self.out.borrow_mut();
+        while let Some(first) = out.front() {
+            if *sent < first.len {
+                break;
+            }
+            *sent -= first.len;
+            self.out_bytes.set(self.out_bytes.get() - first.len);
+            out.pop_front();
+        }
+    }
+}

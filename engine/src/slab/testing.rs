@@ -1,0 +1,530 @@
+//! A small world for tests of the store: a device in memory whose operations complete in any order, can
+//! fail, tear and be cut off by a crash; and a store on it, driven by hand.
+
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+use std::time::Duration;
+
+use hedgerow_wire::part::{
+    PartAnswer, PartConfirm, PartDrop, PartKind, PartMeta, PartRead, PartTouch, PartWrite, RecordName,
+    WritePurpose,
+};
+use hedgerow_wire::time::{Now, Timestamp};
+use hedgerow_wire::{AckLevel, Code, Key, Namespace, ObjectChecksum, Record, Version};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use super::layout::BLOCK_LEN;
+use super::{
+    Buffers, Effect, EvictedPart, IoError, IoId, IoResult, OpenError, Opening, Payload, Store, StoreConfig,
+    Token,
+};
+
+pub(crate) const EIO: i32 = 5;
+const SECTOR_LEN: usize = 512;
+
+/// Buffers on the heap; fresh ones hold garbage.
+#[derive(Default)]
+pub(crate) struct TestBuffers;
+
+impl Buffers for TestBuffers {
+    type Write = Vec<u8>;
+    type Read = Rc<[u8]>;
+    fn alloc(&mut self, len: usize) -> Vec<u8> {
+        assert!(len > 0 && len.is_multiple_of(BLOCK_LEN), "a buffer of {len} bytes");
+        vec![0xa5; len]
+    }
+    fn freeze(&mut self, mut write: Vec<u8>, len: usize) -> Rc<[u8]> {
+        assert!(len.is_multiple_of(BLOCK_LEN) && len <= write.len());
+        write.truncate(len);
+        Rc::from(write)
+    }
+}
+
+pub(crate) type Answer = PartAnswer<Payload<Rc<[u8]>>>;
+
+/// An operation that the device has taken.
+pub(crate) enum Op {
+    Read { offset: u64, len: usize },
+    Write { offset: u64, buf: Rc<[u8]> },
+    Flush { covers: usize },
+    Discard { offset: u64, len: u64 },
+}
+
+/// What a crash leaves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Crash {
+    /// The process dies: what was completed stays, what was not is there, not there, or torn.
+    Kill,
+    /// As `Kill`, but what was not under way to the end is not there at all.
+    KillClean,
+    /// The power goes: what was not flushed may be lost as well.
+    Power,
+}
+
+/// A device in memory.
+pub(crate) struct Device {
+    pub(crate) bytes: Vec<u8>,
+    durable: Vec<u8>,
+    unflushed: Vec<(u64, Rc<[u8]>)>,
+    pub(crate) under_way: Vec<(IoId, Op)>,
+    /// Operations completed.
+    pub(crate) completed: u64,
+    pub(crate) fail_writes: bool,
+    pub(crate) fail_reads: bool,
+    pub(crate) reads: u64,
+    pub(crate) flushes: u64,
+    pub(crate) bytes_written: u64,
+    /// Blocks written since their slab was opened, to see that none is written twice.
+    written_once: HashSet<u64>,
+    pub(crate) slab_len: u64,
+}
+
+impl Device {
+    pub(crate) fn new(len: u64, slab_len: u32) -> Device {
+        Device {
+            bytes: vec![0; len as usize],
+            durable: vec![0; len as usize],
+            unflushed: Vec::new(),
+            under_way: Vec::new(),
+            completed: 0,
+            fail_writes: false,
+            fail_reads: false,
+            reads: 0,
+            flushes: 0,
+            bytes_written: 0,
+            written_once: HashSet::new(),
+            slab_len: u64::from(slab_len),
+        }
+    }
+
+    /// Takes an operation; gives an effect back that is none.
+    fn take(&mut self, effect: Effect<TestBuffers>) -> Option<Effect<TestBuffers>> {
+        let block = BLOCK_LEN as u64;
+        let (io, op) = match effect {
+            Effect::Read { io, offset, len } => {
+                assert!(offset % block == 0 && len as u64 % block == 0 && len > 0);
+                assert!(offset + len as u64 <= self.bytes.len() as u64, "read beyond the end");
+                self.reads += 1;
+                (io, Op::Read { offset, len })
+            }
+            Effect::Write { io, offset, buf } => {
+                assert!(offset % block == 0 && buf.len() as u64 % block == 0 && !buf.is_empty());
+                assert!(offset + buf.len() as u64 <= self.bytes.len() as u64, "write beyond the end");
+                self.check_once(offset, buf.len() as u64);
+                (io, Op::Write { offset, buf })
+            }
+            Effect::Flush { io } => {
+                self.flushes += 1;
+                (io, Op::Flush { covers: self.unflushed.len() })
+            }
+            Effect::Discard { io, offset, len } => (io, Op::Discard { offset, len }),
+            other => return Some(other),
+        };
+        assert!(self.under_way.iter().all(|(other, _)| *other != io), "{io:?} twice");
+        self.under_way.push((io, op));
+        None
+    }
+
+    /// A block of a slab is written once between two writes of the slab's header.
+    fn check_once(&mut self, offset: u64, len: u64) {
+        if offset < super::layout::SLABS_START {
+            return;
+        }
+        let slab = (offset - super::layout::SLABS_START) / self.slab_len;
+        let start = super::layout::SLABS_START + slab * self.slab_len;
+        assert!(offset + len <= start + self.slab_len, "a write across slabs");
+        if offset == start {
+            self.written_once.retain(|&at| at < start || at >= start + self.slab_len);
+        }
+        for at in (offset..offset + len).step_by(BLOCK_LEN) {
+            assert!(self.written_once.insert(at), "block at {at} of slab {slab} is written twice");
+        }
+    }
+
+    fn apply(&mut self, offset: u64, buf: &[u8]) {
+        self.bytes[offset as usize..offset as usize + buf.len()].copy_from_slice(buf);
+        self.bytes_written += buf.len() as u64;
+    }
+
+    /// Completes the operation at `at` of `under_way`.
+    pub(crate) fn complete(&mut self, at: usize) -> (IoId, IoResult<TestBuffers>) {
+        let (io, op) = self.under_way.remove(at);
+        self.completed += 1;
+        let error = IoError::from_os(EIO);
+        let result = match op {
+            Op::Read { .. } if self.fail_reads => IoResult::Read(Err(error)),
+            Op::Read { offset, len } => {
+                IoResult::Read(Ok(Rc::from(&self.bytes[offset as usize..offset as usize + len])))
+            }
+            _ if self.fail_writes => IoResult::Done(Err(error)),
+            Op::Write { offset, buf } => {
+                self.apply(offset, &buf);
+                self.unflushed.push((offset, buf));
+                IoResult::Done(Ok(()))
+            }
+            Op::Flush { covers } => {
+                self.harden(covers);
+                IoResult::Done(Ok(()))
+            }
+            Op::Discard { offset, len } => {
+                self.bytes[offset as usize..(offset + len) as usize].fill(0);
+                self.unflushed.push((offset, Rc::from(vec![0; len as usize])));
+                IoResult::Done(Ok(()))
+            }
+        };
+        (io, result)
+    }
+
+    fn harden(&mut self, covers: usize) {
+        let covers = covers.min(self.unflushed.len());
+        for (offset, buf) in self.unflushed.drain(..covers) {
+            self.durable[offset as usize..offset as usize + buf.len()].copy_from_slice(&buf);
+        }
+        for (_, op) in &mut self.under_way {
+            if let Op::Flush { covers: later } = op {
+                *later = later.saturating_sub(covers);
+            }
+        }
+    }
+
+    /// What a crash leaves on the device.
+    pub(crate) fn crash(&mut self, crash: Crash, rng: &mut SmallRng) {
+        if crash == Crash::Power {
+            self.bytes = self.durable.clone();
+            for (offset, buf) in std::mem::take(&mut self.unflushed) {
+                if rng.random_bool(0.5) {
+                    self.tear(offset, &buf, rng);
+                }
+            }
+        }
+        for (_, op) in std::mem::take(&mut self.under_way) {
+            if let Op::Write { offset, buf } = op {
+                match rng.random_range(0..3) {
+                    _ if crash == Crash::KillClean => {}
+                    0 => {}
+                    1 => self.apply(offset, &buf),
+                    _ => self.tear(offset, &buf, rng),
+                }
+            }
+        }
+        self.unflushed.clear();
+        self.durable = self.bytes.clone();
+        self.written_once.clear();
+        (self.fail_reads, self.fail_writes) = (false, false);
+    }
+
+    /// Writes some sectors of `buf`.
+    fn tear(&mut self, offset: u64, buf: &[u8], rng: &mut SmallRng) {
+        for (at, sector) in buf.chunks(SECTOR_LEN).enumerate() {
+            if rng.random_bool(0.5) {
+                self.apply(offset + (at * SECTOR_LEN) as u64, sector);
+            }
+        }
+    }
+}
+
+/// A store on a device in memory, its clock, and the answers that it gave.
+pub(crate) struct World {
+    pub(crate) config: StoreConfig,
+    pub(crate) device: Device,
+    pub(crate) store: Option<Store<TestBuffers>>,
+    pub(crate) now: Now,
+    pub(crate) answers: HashMap<Token, Answer>,
+    pub(crate) evicted: Vec<EvictedPart>,
+    pub(crate) rng: SmallRng,
+    pub(crate) snapshot: Option<Vec<u8>>,
+    /// Operations complete in any order; otherwise in the order in which they were asked for.
+    pub(crate) shuffle: bool,
+    next_token: u64,
+}
+
+/// The wall clock at which worlds begin, in microseconds since the Unix epoch.
+pub(crate) const START_US: u64 = 1_700_000_000_000_000;
+
+impl World {
+    /// A blank device of `slabs` slabs, and a store on it.
+    pub(crate) fn new(slabs: u32, slab_len: u32, seed: u64, tune: impl FnOnce(&mut StoreConfig)) -> World {
+        let mut world = World::blank(slabs, slab_len, seed, tune);
+        world.open().expect("a blank device opens");
+        world
+    }
+
+    pub(crate) fn blank(slabs: u32, slab_len: u32, seed: u64, tune: impl FnOnce(&mut StoreConfig)) -> World {
+        let device_len = super::layout::SLABS_START + u64::from(slabs) * u64::from(slab_len);
+        let mut config = StoreConfig::new(0xdae0, 3, device_len, seed);
+        config.slab_len = slab_len;
+        config.index_capacity = Some(2000);
+        config.exact_versions = 64;
+        tune(&mut config);
+        World {
+            device: Device::new(config.device_len, slab_len),
+            config,
+            store: None,
+            now: Now { mono: Timestamp(1_000_000_000), wall_us: START_US },
+            answers: HashMap::new(),
+            evicted: Vec::new(),
+            rng: SmallRng::seed_from_u64(seed),
+            snapshot: None,
+            shuffle: false,
+            next_token: 1,
+        }
+    }
+
+    /// Opens the device, with the snapshot if there is one.
+    pub(crate) fn open(&mut self) -> Result<super::OpenProgress, OpenError> {
+        let mut opening = self.begin_open();
+        while self.step_open(&mut opening) {}
+        assert!(opening.done(), "the opening waits for nothing");
+        let progress = opening.progress();
+        self.store = Some(opening.finish()?);
+        self.drain();
+        Ok(progress)
+    }
+
+    pub(crate) fn begin_open(&mut self) -> Opening<TestBuffers> {
+        let snapshot = self.snapshot.take().map(|bytes| Box::new(bytes) as Box<dyn AsRef<[u8]>>);
+        Opening::new(self.config.clone(), TestBuffers, snapshot, self.now)
+    }
+
+    /// Completes one operation of an opening; whether there was one.
+    pub(crate) fn step_open(&mut self, opening: &mut Opening<TestBuffers>) -> bool {
+        while let Some(effect) = opening.poll() {
+            assert!(self.device.take(effect).is_none(), "an opening only uses the device");
+        }
+        let Some(at) = self.pick() else { return false };
+        let (io, result) = self.device.complete(at);
+        opening.complete(io, result, self.now);
+        true
+    }
+
+    fn pick(&mut self) -> Option<usize> {
+        match self.device.under_way.len() {
+            0 => None,
+            len if self.shuffle => Some(self.rng.random_range(0..len)),
+            _ => Some(0),
+        }
+    }
+
+    pub(crate) fn store(&mut self) -> &mut Store<TestBuffers> {
+        self.store.as_mut().expect("the store is open")
+    }
+
+    pub(crate) fn stats(&self) -> super::StoreStats {
+        self.store.as_ref().expect("the store is open").stats()
+    }
+
+    /// Takes all effects of the store.
+    pub(crate) fn drain(&mut self) {
+        let now = self.now;
+        while let Some(effect) = self.store().poll(now) {
+            match self.device.take(effect) {
+                None => {}
+                Some(Effect::Answer { token, answer }) => {
+                    assert!(self.answers.insert(token, answer).is_none(), "{token:?} is answered twice");
+                }
+                Some(Effect::Evicted(parts)) => self.evicted.extend(parts),
+                Some(_) => unreachable!(),
+            }
+        }
+    }
+
+    /// Completes one operation; whether there was one.
+    pub(crate) fn step(&mut self) -> bool {
+        let Some(at) = self.pick() else { return false };
+        let (io, result) = self.device.complete(at);
+        let now = self.now;
+        self.store().complete(io, result, now);
+        self.drain();
+        true
+    }
+
+    /// Completes everything.
+    pub(crate) fn run(&mut self) {
+        while self.step() {}
+    }
+
+    pub(crate) fn advance(&mut self, time: Duration) {
+        self.now.mono = self.now.mono + time;
+        self.now.wall_us += time.as_micros() as u64;
+    }
+
+    pub(crate) fn token(&mut self) -> Token {
+        self.next_token += 1;
+        Token(self.next_token)
+    }
+
+    /// A crash, and the next start.
+    pub(crate) fn crash(&mut self, crash: Crash) -> super::OpenProgress {
+        self.store = None;
+        self.device.crash(crash, &mut self.rng);
+        self.open().expect("the device opens after a crash")
+    }
+
+    /// A clean stop, and the next start.
+    pub(crate) fn restart(&mut self) -> super::OpenProgress {
+        self.stop();
+        self.open().expect("the device opens after a clean stop")
+    }
+
+    /// A clean stop.
+    pub(crate) fn stop(&mut self) {
+        let now = self.now;
+        self.store().begin_close(now);
+        self.drain();
+        self.run();
+        assert!(self.store().closed(), "the stop does not end");
+        let mut bytes = Vec::new();
+        let clean = self.store().snapshot(&mut bytes);
+        self.snapshot = clean.then_some(bytes);
+        self.store = None;
+        self.device.written_once.clear();
+    }
+
+    pub(crate) fn begin_write(&mut self, write: &PartWrite) -> Token {
+        let payload = payload_of(&write.meta);
+        let (token, now) = (self.token(), self.now);
+        self.store().write(token, write, &payload, now);
+        self.drain();
+        token
+    }
+
+    pub(crate) fn begin_read(&mut self, name: &RecordName, version: Option<Version>) -> Token {
+        let (token, now) = (self.token(), self.now);
+        let read = PartRead { name: name.clone(), version, deadline: Timestamp::NEVER };
+        self.store().read(token, &read, now);
+        self.drain();
+        token
+    }
+
+    pub(crate) fn begin_confirm(&mut self, name: &RecordName, version: Version) -> Token {
+        let (token, now) = (self.token(), self.now);
+        let confirm = PartConfirm { hash: name.hash, record: name.record, version };
+        self.store().confirm(token, &confirm, now);
+        self.drain();
+        token
+    }
+
+    pub(crate) fn answer(&mut self, token: Token) -> Answer {
+        self.run();
+        self.answers.remove(&token).expect("an answer")
+    }
+
+    pub(crate) fn write(&mut self, write: &PartWrite) -> Answer {
+        let token = self.begin_write(write);
+        self.answer(token)
+    }
+
+    /// Writes a part as a put, and expects it to be stored.
+    pub(crate) fn put(&mut self, meta: &PartMeta) {
+        let answer = self.write(&put(meta));
+        assert_eq!(answer, PartAnswer::Stored, "{meta:?}");
+    }
+
+    pub(crate) fn read(&mut self, name: &RecordName) -> Answer {
+        let token = self.begin_read(name, None);
+        self.answer(token)
+    }
+
+    /// The version that a read gives, its bytes checked; `None` if it is absent.
+    pub(crate) fn held(&mut self, name: &RecordName) -> Option<Version> {
+        match self.read(name) {
+            PartAnswer::Part { meta, payload } => {
+                check_part(&meta, &payload);
+                Some(meta.version)
+            }
+            PartAnswer::Absent { .. } => None,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn confirm(&mut self, name: &RecordName, version: Version) -> Answer {
+        let token = self.begin_confirm(name, version);
+        self.answer(token)
+    }
+
+    pub(crate) fn drop_record(&mut self, name: &RecordName, version: Version) -> Answer {
+        let now = self.now;
+        let drop = PartDrop { hash: name.hash, record: name.record, version };
+        let answer = self.store().drop_record(&drop, now);
+        self.drain();
+        answer
+    }
+
+    pub(crate) fn touch(&mut self, name: &RecordName) -> bool {
+        self.store().touch(&PartTouch { hash: name.hash, record: name.record })
+    }
+
+    /// A version of this moment, `n` units of its clock later.
+    pub(crate) fn version(&self, n: u64) -> Version {
+        Version { hlc: Version::hlc_from_wall_us(self.now.wall_us) + n, coordinator: 1 }
+    }
+}
+
+/// The name of record `record` of object `key`.
+pub(crate) fn name(key: u32, record: u32) -> RecordName {
+    let key = Key::new(format!("key-{key}").as_bytes()).expect("a key");
+    let namespace = Namespace(7);
+    RecordName { namespace, hash: key.hash(namespace), key, record: Record(record) }
+}
+
+/// A part of `len` bytes.
+pub(crate) fn part(name: &RecordName, version: Version, len: u32) -> PartMeta {
+    let object = name.record == Record::OBJECT;
+    PartMeta {
+        kind: if object { PartKind::Sole } else { PartKind::Stripe },
+        pinned: false,
+        namespace: name.namespace,
+        namespace_generation: 1,
+        key: name.key.clone(),
+        record: name.record,
+        version,
+        object_len: u64::from(len),
+        object_checksum: ObjectChecksum::NONE,
+        stripe_len: len,
+        stripe_size: 1 << 20,
+        part: 0,
+        code: Code::new(1, 2).expect("a code"),
+        created_ms: version.wall_us() / 1000,
+        expires_ms: 0,
+        encryption_key_id: 0,
+        encryption_nonce: [0; 12],
+        tags: Default::default(),
+    }
+}
+
+/// A delete.
+pub(crate) fn tombstone(name: &RecordName, version: Version) -> PartMeta {
+    PartMeta { kind: PartKind::Tombstone, ..part(name, version, 0) }
+}
+
+/// A put of `meta`, acknowledged as `written`.
+pub(crate) fn put(meta: &PartMeta) -> PartWrite {
+    PartWrite {
+        meta: meta.clone(),
+        ack: AckLevel::Written,
+        purpose: WritePurpose::Put,
+        deadline: Timestamp::NEVER,
+    }
+}
+
+/// The bytes of a part: they follow from what it is.
+pub(crate) fn payload_of(meta: &PartMeta) -> Vec<u8> {
+    let mut state = (meta.key_hash().0 as u64)
+        ^ meta.version.hlc.rotate_left(17)
+        ^ u64::from(meta.version.coordinator) << 50
+        ^ u64::from(meta.record.0);
+    let mut bytes = Vec::with_capacity(meta.part_len() + 8);
+    while bytes.len() < meta.part_len() {
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        bytes.extend_from_slice(&(state ^ (state >> 33)).to_le_bytes());
+    }
+    bytes.truncate(meta.part_len());
+    bytes
+}
+
+/// A part that was read has the bytes that were written.
+pub(crate) fn check_part(meta: &PartMeta, payload: &Payload<Rc<[u8]>>) {
+    assert!(payload.as_ref() == payload_of(meta), "the bytes of {meta:?} are wrong");
+    assert_eq!(payload.checksum(), hedgerow_wire::checksum::crc32c(payload.as_ref()));
+}
