@@ -236,7 +236,7 @@ fn write_all(path: &Path, len: u64, depth: usize, core: usize) -> Result<f64> {
     handle.join().map_err(|error| anyhow::anyhow!("{error}"))?
 }
 
-/// A request that no daemon is needed for; keeps the unused import lints honest in both builds.
+/// A request that the bare server answers after `budget`.
 pub fn ping(budget: Duration) -> Request {
     Request {
         kind: Kind::DelayedPing,

@@ -5,8 +5,11 @@
 pub mod bare;
 pub mod bare_server;
 pub mod clock;
+pub mod command;
 pub mod connection;
 pub mod control;
+pub mod deadline;
+pub mod figures;
 pub mod load;
 pub mod machine;
 pub mod measure;
