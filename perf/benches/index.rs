@@ -18,8 +18,8 @@ use hedgerow_wire::{KeyHash, Record};
 const NOW_HLC: u64 = 1_800_000_000 << 16;
 const SIZES: &[(&str, usize)] = &[("10k", 10_000), ("1M", 1_000_000), ("10M", 10_000_000)];
 const FILL_PERCENTS: &[usize] = &[50, 75, 90];
-/// Inserts that are timed together before their records are removed again: at most 4 % of fill.
-const BATCH: u64 = 400;
+/// Inserts that are timed together before their records are removed again: at most 1 % of fill.
+const BATCH: u64 = 100;
 /// Records whose buckets are fetched before the first of them is looked up.
 const PREFETCHED: usize = 16;
 

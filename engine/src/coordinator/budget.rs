@@ -66,6 +66,12 @@ impl ByteBudget {
     pub(super) fn spend(&mut self, bytes: u64) {
         self.bytes = self.bytes.saturating_sub(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
+
+    /// Gives back `bytes` that were spent, and not used.
+    pub(super) fn refund(&mut self, bytes: u64) {
+        let back = self.bytes.saturating_add(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.bytes = back.min(self.burst_bytes);
+    }
 }
 
 #[cfg(test)]

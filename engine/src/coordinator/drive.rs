@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Coordinator;
 use super::api::{Action, Miss, OpId, Parts, ReadOutcome, ReadRequest, WriteOutcome};
 use super::desk::Ask;
-use super::limits::{HOUSEKEEPING_INTERVAL, REPAIR_AGE_US, REPAIRS_MAX};
+use super::limits::{HOUSEKEEPING_INTERVAL, PART_BYTES_UNKNOWN, REPAIR_AGE_US, REPAIRS_MAX};
 use super::pool::Pool;
 use super::read::step::{End, Step as ReadStep};
 use super::read::wants::Wants;
@@ -235,6 +235,7 @@ impl<B: Clone> Coordinator<B> {
     /// A read of background completion is over.
     fn surveyed(&mut self, read: ReadOp<B>, end: End, attempt: u8, now: Now) {
         let name = read.request.name.clone();
+        self.desk.repair_bytes.refund(PART_BYTES_UNKNOWN as u64);
         let found = match end {
             End::Found { version, confirmed: true } => read.candidate(version).map(|found| (version, found)),
             End::Miss(Miss::Absent | Miss::Deleted(_) | Miss::Incomplete(_)) => None,
@@ -412,6 +413,8 @@ impl<B: Clone> Coordinator<B> {
                 deadline: now.mono + self.desk.config.repair_deadline,
             };
             self.background += 1;
+            // What it will write is not known before it has read.
+            self.desk.repair_bytes.spend(PART_BYTES_UNKNOWN as u64);
             let origin = Origin::Repair { attempt: note.attempt };
             let id = self.insert_read(ReadOp::new(request, origin, &self.desk, now));
             self.drive_read(id, now);

@@ -107,6 +107,7 @@ struct TargetState {
     slow: bool,
     probes_in_flight: u16,
     probe_at: Timestamp,
+    probed_at: Timestamp,
     prompt_probes: u8,
     hedges: u64,
     erasures: u64,
@@ -179,6 +180,7 @@ impl Targets {
             slow: false,
             probes_in_flight: 0,
             probe_at: Timestamp(0),
+            probed_at: Timestamp(0),
             prompt_probes: 0,
             hedges: 0,
             erasures: 0,
@@ -399,16 +401,19 @@ impl Targets {
     /// Takes the leave to probe a slow target, if it is due.
     pub(super) fn take_probe(&mut self, index: TargetIndex, now: Timestamp) -> bool {
         let state = &mut self.list[index as usize];
-        if !state.slow || now < state.probe_at || state.probes_in_flight >= PROBES_IN_FLIGHT_MAX {
+        // A probe that is not answered says enough; another one is worth it only after a long while.
+        let impatient = state.probes_in_flight > 0 && now.since(state.probed_at) < PROBE_PATIENCE;
+        let full = state.probes_in_flight >= PROBES_IN_FLIGHT_MAX;
+        if !state.slow || now < state.probe_at || impatient || full {
             return false;
         }
         // Up to an eighth more, so that coordinators do not fall into step.
         self.jitter ^= self.jitter << 13;
         self.jitter ^= self.jitter >> 7;
         self.jitter ^= self.jitter << 17;
-        let interval = if state.probes_in_flight > 0 { PROBE_PATIENCE } else { self.probe_interval };
-        let extra = (interval.as_nanos() as u64 / 8).max(1);
-        state.probe_at = now + interval + Duration::from_nanos(self.jitter % extra);
+        let extra = (self.probe_interval.as_nanos() as u64 / 8).max(1);
+        state.probed_at = now;
+        state.probe_at = now + self.probe_interval + Duration::from_nanos(self.jitter % extra);
         state.probes_in_flight += 1;
         state.probes += 1;
         true

@@ -440,7 +440,8 @@ impl World {
         self.schedule(delay, Event::Arrive { ask, target, asked });
     }
 
-    fn drain(&mut self) {
+    /// Does what the coordinator wants done.
+    pub(super) fn drain(&mut self) {
         while let Some(action) = self.coordinator.poll() {
             match action {
                 Action::AskRead { ask, target, read } => self.send(Some(ask), target, Asked::Read(read)),

@@ -1,7 +1,7 @@
 //! The shell: the only place that knows glommio, sockets, files and clocks. Puts the state machines
 //! of the other rooms together.
 //!
-//! Where to look first: `connection` (socket to request), `request` and `put` (request to calls),
+//! Where to look first: `incoming` (socket to request), `request` and `put` (request to calls),
 //! `home` (call to coordinator), `core` (coordinator to shards), `shard` (shard to device). [`daemon`]
 //! starts and stops it all.
 
@@ -17,6 +17,7 @@ mod device;
 mod faults;
 mod home;
 mod identity;
+mod incoming;
 mod limits;
 mod mailbox;
 mod member;

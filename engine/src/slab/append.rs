@@ -315,6 +315,12 @@ impl<D: Buffers> Store<D> {
             }
             if self.growing.last().is_none_or(|growing| growing.complete) {
                 let Some(slab) = self.slabs.open() else { return Room::None };
+                assert!(
+                    self.slabs.generation(slab) <= self.superblock.generation_bound,
+                    "generation {} of slab {slab} is not covered by {:?}",
+                    self.slabs.generation(slab),
+                    self.superblock
+                );
                 self.growing.push(Growing::new(slab));
             }
             if !self.start_filling(len) {

@@ -510,7 +510,8 @@ impl<D: Buffers> Opening<D> {
         let superblock = self.sb();
         let held: Vec<_> =
             self.held.iter().map(|&(slab, generation)| (slab, generation, SlabState::Sealed)).collect();
-        let next = superblock.generation_bound + 1;
+        // A new device has used none of the generations that its superblock covers.
+        let next = if self.progress.formatted { 1 } else { superblock.generation_bound + 1 };
         self.slabs = Some(Slabs::restore(superblock.slabs, superblock.slab_len, next, &held));
     }
 

@@ -147,11 +147,13 @@ impl<B> ReadOp<B> {
         tally
     }
 
+    /// `version` cannot be assembled. That is certain when all that may hold a part of it, but did not
+    /// say so, are too few.
     fn dead(&self, version: Version, shape: &Shape, have: usize) -> Dead {
-        let seen = self.candidate(version).is_some();
-        let certain = self.slots.iter().take(shape.n).all(|slot| slot.ask.is_none() && slot.certain(version));
-        let fixed = self.request.version.is_some();
-        Dead { version, certain: certain && (seen || fixed), have: have as u8, need: shape.k as u8 }
+        let known = self.candidate(version).is_some() || self.request.version.is_some();
+        let may_hold = self.slots.iter().take(shape.n).filter(|slot| !slot.certain(version)).count();
+        let certain = known && have + may_hold < shape.k;
+        Dead { version, certain, have: have as u8, need: shape.k as u8 }
     }
 
     /// Asks the next target that may have a part: in ring order, slow ones last.

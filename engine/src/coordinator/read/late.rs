@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use super::super::desk::{AskKind, Desk};
 use super::super::targets::Class;
-use super::ReadOp;
+use super::{ReadOp, Slot};
 
 /// A part is not late before it took so many times as long as its siblings' median.
 const SIBLING_FACTOR: u32 = 2;
@@ -36,9 +36,8 @@ impl<B> ReadOp<B> {
         if overdue.is_empty() {
             return;
         }
-        let late = overdue.len() + self.slots.iter().filter(|slot| slot.late).count();
         let n = self.shape(self.newest(), desk).n;
-        if late * 2 > n || desk.targets.most_silent(now.mono) {
+        if self.slow_together(now) * 2 > n || desk.targets.most_silent(now.mono) {
             desk.stats.hedges_most_late += 1;
             for index in overdue {
                 let slot = &mut self.slots[index];
@@ -54,6 +53,16 @@ impl<B> ReadOp<B> {
                 desk.mark_late(ask);
             }
         }
+    }
+
+    /// Asks in flight that have waited for at least half of what makes them late: were most targets
+    /// slow, they would not become late in the same moment.
+    fn slow_together(&self, now: Now) -> usize {
+        let waits = |slot: &&Slot| {
+            let usual = slot.late_at.since(slot.sent);
+            slot.ask.is_some() && (slot.late || now.mono.since(slot.sent) * 2 >= usual)
+        };
+        self.slots.iter().filter(waits).count()
     }
 
     /// Median of what the parts took that have come.

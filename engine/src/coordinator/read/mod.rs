@@ -168,7 +168,7 @@ pub(super) struct Candidate<B> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dead {
     version: Version,
-    /// Every target has said what it holds: too few parts exist.
+    /// Enough targets have said what they hold: too few parts exist.
     certain: bool,
     have: u8,
     need: u8,

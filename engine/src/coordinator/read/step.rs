@@ -82,7 +82,7 @@ impl<B> ReadOp<B> {
     /// Nothing was seen yet that could be returned.
     fn seek(&mut self, desk: &mut Desk<B>, now: Now) -> Step {
         if !self.dead.is_empty() {
-            return self.give_up(desk, now);
+            return self.give_up(now);
         }
         let (m, spare) = (desk.config.code.m(), desk.config.code.quorum_spare());
         let absent = |slot: &&Slot| matches!(slot.known, Known::Absent(_));
@@ -215,7 +215,7 @@ impl<B> ReadOp<B> {
             return Step::Wait;
         }
         if self.slots.iter().any(|slot| newer(&slot)) || self.dead.iter().any(|dead| dead.version > version) {
-            return self.give_up(desk, now);
+            return self.give_up(now);
         }
         if !self.may_be_unconfirmed(version, shape, desk) {
             return Step::Done(End::Miss(Miss::Unconfirmed(version)));
@@ -234,7 +234,7 @@ impl<B> ReadOp<B> {
 
     /// The newest version cannot be assembled, and nothing older is certain. If its write may be
     /// under way, the read begins anew a little later.
-    fn give_up(&mut self, _desk: &mut Desk<B>, now: Now) -> Step {
+    fn give_up(&mut self, now: Now) -> Step {
         let Some(&dead) = self.dead.iter().max_by_key(|dead| dead.version) else {
             return Step::Done(self.unavailable(0, self.expected.k() as u8));
         };

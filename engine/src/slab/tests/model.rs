@@ -36,11 +36,26 @@ struct Walk {
     ticks: u64,
     stored: u64,
     hits: u64,
+    /// What happened, for whoever looks for a fault.
+    history: Vec<(Option<(u32, u32)>, String)>,
 }
 
 const KEYS: u32 = 30;
 
 impl Walk {
+    fn note(&mut self, key: Option<(u32, u32)>, what: String) {
+        if std::env::var("TRACE").is_ok() {
+            println!("{key:?} {what} {}", self.world.stats().slabs_free);
+        }
+        self.history.push((key, what));
+    }
+
+    fn show(&self, key: (u32, u32)) {
+        for (_, what) in self.history.iter().filter(|(of, _)| of.is_none_or(|of| of == key)) {
+            println!("{what}");
+        }
+    }
+
     fn name(&mut self) -> (RecordName, u32, u32) {
         let key = self.world.rng.random_range(0..KEYS);
         let record = if self.world.rng.random_bool(0.8) { 0 } else { self.world.rng.random_range(1..3) };
@@ -81,6 +96,10 @@ impl Walk {
         known.newest = known.newest.max(version);
         let before = *known;
         let token = self.world.begin_write(&write);
+        self.note(
+            Some((key, record)),
+            format!("{token:?} write {version} {ack:?} {purpose:?} {:?}", write.meta.kind),
+        );
         self.asked.insert(token, (Asked::Write(write, key, record), before));
     }
 
@@ -110,6 +129,18 @@ impl Walk {
         let answers: Vec<_> = self.world.answers.drain().collect();
         for (token, answer) in answers {
             let (asked, before) = self.asked.remove(&token).expect("an answer to a question");
+            let (Asked::Write(_, key, record) | Asked::Read(key, record) | Asked::Confirm(key, record, _)) =
+                asked;
+            self.note(Some((key, record)), format!("{token:?} {answer:?}").chars().take(150).collect());
+            let wrong = match &answer {
+                PartAnswer::Absent { forgotten_through } => *forgotten_through < before.floor,
+                PartAnswer::Part { meta, .. } => meta.version < before.floor,
+                PartAnswer::Damaged => true,
+                _ => false,
+            };
+            if wrong {
+                self.show((key, record));
+            }
             match asked {
                 Asked::Write(write, key, record) => self.judge_write(&write, (key, record), answer),
                 Asked::Read(..) => self.judge_read(before, answer),
@@ -163,6 +194,7 @@ impl Walk {
         self.world.answers.clear();
         self.asked.clear();
         self.lower_floors(crash);
+        self.note(None, format!("crash {crash:?}"));
         self.world.crash(crash);
     }
 
@@ -181,6 +213,7 @@ impl Walk {
             450..470 => {
                 let (name, key, record) = self.name();
                 let version = self.version((key, record));
+                self.note(Some((key, record)), format!("drop {version}"));
                 self.world.drop_record(&name, version);
             }
             470..500 => {
@@ -195,6 +228,7 @@ impl Walk {
             995 => {
                 self.world.run();
                 self.judge();
+                self.note(None, "stop".into());
                 self.world.stop();
                 self.judge();
                 if self.world.snapshot.is_none() {
@@ -203,8 +237,12 @@ impl Walk {
                 self.world.device.fail_writes = false;
                 self.world.open().expect("the device opens after a stop");
             }
-            996 => self.world.device.fail_writes = true,
+            996 => {
+                self.note(None, "writes fail".into());
+                self.world.device.fail_writes = true;
+            }
             _ => {
+                self.note(None, "writes work".into());
                 self.world.device.fail_writes = false;
                 self.world.advance(Duration::from_secs(1));
                 let now = self.world.now;
@@ -234,7 +272,15 @@ fn walk(seed: u64, crash: Crash, steps: u32) {
     let mut world = World::new(8, 128 << 10, seed, |config| config.commit_len_max = 32 << 10);
     world.shuffle = true;
     world.rng = rand::rngs::SmallRng::seed_from_u64(seed);
-    let mut walk = Walk { world, known: HashMap::new(), asked: HashMap::new(), ticks: 0, stored: 0, hits: 0 };
+    let mut walk = Walk {
+        world,
+        known: HashMap::new(),
+        asked: HashMap::new(),
+        ticks: 0,
+        stored: 0,
+        hits: 0,
+        history: Vec::new(),
+    };
     for _ in 0..steps {
         walk.step(crash);
     }

@@ -1,0 +1,145 @@
+//! Redundancy comes back: in the background, within its budget, with the confirmations of a read.
+
+use hedgerow_wire::part::PartAnswer;
+
+use super::super::limits::{REPAIR_ATTEMPTS_MAX, REPAIR_NOTES_MAX};
+use super::super::testing::{MS, World, found};
+
+#[test]
+fn what_a_read_finds_missing_or_damaged_is_completed_from_its_own_parts() {
+    let mut world = World::new("4+2", 8, |_| {});
+    let name = world.name("key");
+    let meta = World::meta(&name, World::old(10), world.code);
+    world.place(&name, &meta, &[0, 2, 3, 4, 5]);
+    world.at(&name, 2).damaged.insert((name.hash, name.record));
+    assert_eq!(found(&world.get(&name)), (meta.version, vec![0, 3, 4, 5], true));
+    let from = world.log.len();
+    world.run_for(100 * MS);
+    assert_eq!(world.holders(&name, meta.version), [0, 1, 2, 3, 4, 5]);
+    assert!(!world.asked(&name, from).contains('r'), "nothing is read again");
+    let stats = world.coordinator.stats();
+    assert_eq!((stats.parts_repaired, stats.under_redundant), (2, 0));
+    assert_eq!(stats.bytes_repaired, 2 << 16);
+    // A part is rebuilt where it belongs.
+    let at = (name.hash, name.record);
+    assert_eq!(world.at(&name, 1).parts[&at].part, 1);
+    assert_eq!(world.at(&name, 2).parts[&at].part, 2);
+}
+
+#[test]
+fn a_young_version_is_left_to_its_write() {
+    let mut world = World::new("4+2", 8, |_| {});
+    let name = world.name("key");
+    let meta = World::meta(&name, World::old(1), world.code);
+    world.place(&name, &meta, &[0, 2, 3, 4, 5]);
+    world.get(&name);
+    world.run_for(100 * MS);
+    assert_eq!(world.coordinator.stats().parts_repaired, 0);
+}
+
+#[test]
+fn nothing_is_completed_where_something_newer_was_forgotten() {
+    let mut world = World::new("4+2", 8, |_| {});
+    let name = world.name("key");
+    let meta = World::meta(&name, World::old(10), world.code);
+    world.place(&name, &meta, &[1, 2, 3, 4, 5]);
+    world.at(&name, 0).forgotten = World::old(5);
+    assert_eq!(found(&world.get(&name)), (meta.version, vec![1, 2, 3, 4], true));
+    world.run_for(100 * MS);
+    assert_eq!(world.asked(&name, 0), "0r 1r 2r 3r 4r");
+}
+
+#[test]
+fn background_completion_has_a_budget_of_bytes() {
+    // Each object lacks a part of 64 KiB; 256 KiB a second may be written, and 64 KiB at first.
+    let mut world = World::new("4+2", 8, |config| {
+        config.repair_bytes_per_s = 256 << 10;
+        config.repair_burst_bytes = 64 << 10;
+    });
+    for index in 0..30 {
+        let name = world.name(&format!("key {index}"));
+        let meta = World::meta(&name, World::old(10), world.code);
+        world.place(&name, &meta, &[0, 2, 3, 4, 5]);
+        world.get(&name);
+    }
+    world.run_for(100 * MS);
+    let stats = world.coordinator.stats();
+    assert!((1..=3).contains(&stats.parts_repaired), "{stats:?}");
+    assert!(stats.under_redundant >= 27);
+    world.run_for(3_000 * MS);
+    let parts = world.coordinator.stats().parts_repaired;
+    assert!((8..=15).contains(&parts), "{parts} parts in three seconds");
+    world.run_for(10_000 * MS);
+    assert_eq!(world.coordinator.stats().under_redundant, 0);
+    assert_eq!(world.coordinator.stats().parts_repaired, 30);
+}
+
+#[test]
+fn a_touch_that_missed_is_completed_by_a_read_of_its_own() {
+    let mut world = World::new("4+2", 8, |_| {});
+    let name = world.name("key");
+    let meta = World::meta(&name, World::old(10), world.code);
+    world.place(&name, &meta, &[0, 1, 2, 3, 5]);
+    let target = world.order(&name)[4];
+    world.coordinator.touch_missed(name.hash, name.record, target, world.now);
+    assert_eq!(world.coordinator.stats().under_redundant, 0, "a name that nobody knows");
+    world.coordinator.touch(&name, meta.code, world.now);
+    world.coordinator.touch_missed(name.hash, name.record, target, world.now);
+    world.coordinator.touch_missed(name.hash, name.record, target, world.now);
+    assert_eq!(world.coordinator.stats().under_redundant, 1);
+    world.run_for(3_000 * MS);
+    assert_eq!(world.holders(&name, meta.version), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(world.coordinator.stats().under_redundant, 0);
+    assert_eq!(world.coordinator.stats().touches_missed, 3);
+    assert!(world.reads.is_empty(), "the shell does not see reads that it did not begin");
+}
+
+#[test]
+fn what_cannot_be_completed_is_tried_ever_more_rarely_and_then_given_up() {
+    let mut world = World::new("4+2", 8, |_| {});
+    let name = world.name("key");
+    let meta = World::meta(&name, World::old(10), world.code);
+    world.place(&name, &meta, &[0, 2, 3, 4, 5]);
+    world.at(&name, 1).refuse_writes = vec![PartAnswer::Overloaded; 100];
+    world.get(&name);
+    world.run_for(1_000 * MS * (1 << REPAIR_ATTEMPTS_MAX) / 4);
+    let stats = world.coordinator.stats();
+    assert_eq!((stats.repairs_failed, stats.under_redundant), (0, 1));
+    world.run_for(1_000 * MS * (1 << REPAIR_ATTEMPTS_MAX));
+    let stats = world.coordinator.stats();
+    assert_eq!((stats.repairs_failed, stats.under_redundant, stats.ops), (1, 0, 0));
+    assert_eq!(world.asked(&name, 0).matches("1x").count(), usize::from(REPAIR_ATTEMPTS_MAX));
+}
+
+#[test]
+fn notes_are_bounded_and_drops_counted() {
+    let mut world = World::new("4+2", 8, |_| {});
+    for index in 0..REPAIR_NOTES_MAX + 10 {
+        let name = world.name(&format!("key {index}"));
+        let target = world.order(&name)[0];
+        world.coordinator.touch(&name, world.code, world.now);
+        world.coordinator.touch_missed(name.hash, name.record, target, world.now);
+    }
+    let stats = world.coordinator.stats();
+    assert_eq!(stats.under_redundant, REPAIR_NOTES_MAX as u64);
+    assert_eq!(stats.repair_notes_dropped, 10);
+}
+
+#[test]
+fn what_the_shell_cannot_rebuild_is_let_go() {
+    let mut world = World::new("4+2", 8, |_| {});
+    let name = world.name("key");
+    let meta = World::meta(&name, World::old(10), "1+2".parse().unwrap());
+    world.place(&name, &meta, &[1]);
+    for slot in [0, 2] {
+        world.at(&name, slot).index_delay = MS;
+    }
+    let op = world.begin_read(world.request(&name));
+    world.run_while(|world| world.coordinator.stats().ops < 2);
+    let repair = super::super::OpId(2 << 62);
+    world.coordinator.rebuild_failed(repair, world.now);
+    world.drain();
+    world.run_while(|world| !world.reads.contains_key(&op));
+    assert_eq!(found(&world.reads[&op].1.clone()), (meta.version, vec![1], false));
+    assert!(world.released.contains(&repair));
+}
