@@ -56,6 +56,16 @@ pub fn counter(stats: &StatsAnswer, name: &str) -> Result<u64> {
     Ok(found.map(|counter| counter.value).sum())
 }
 
+/// Prints the counters that are not zero.
+pub fn print_stats(address: SocketAddr) -> Result<()> {
+    for counter in stats(address)?.counters.iter().filter(|counter| counter.value > 0) {
+        let labels: Vec<String> =
+            counter.labels.iter().map(|label| format!("{}={}", label.name, label.value)).collect();
+        println!("{} {} {}", counter.name, labels.join(","), counter.value);
+    }
+    Ok(())
+}
+
 /// Injects a fault.
 pub fn inject(address: SocketAddr, fault: Fault) -> Result<()> {
     fault_request(address, FaultRequest::Inject(fault))

@@ -188,7 +188,6 @@ struct Run<'a> {
     /// Open loop: when the next request is to be sent.
     next_arrival_ns: u64,
     random: Random,
-    /// A request that was due and found no room, and when it was due.
     source_ended: bool,
     turn: usize,
 }
