@@ -28,6 +28,10 @@ use super::put::PutBody;
 pub struct Connections {
     open: RefCell<HashMap<u64, Rc<Connection>>>,
     next: Cell<u64>,
+    /// Requests under way on all of them.
+    pub requests: Cell<usize>,
+    /// Bytes that wait to be sent on all of them.
+    pub out_bytes: Cell<usize>,
 }
 
 impl Connections {
@@ -36,14 +40,9 @@ impl Connections {
         self.open.borrow().len()
     }
 
-    /// Requests under way on all of them.
-    pub fn requests(&self) -> usize {
-        self.open.borrow().values().map(|c| c.requests.borrow().len()).sum()
-    }
-
     /// Whether anything still waits to be sent.
     pub fn sending(&self) -> bool {
-        self.open.borrow().values().any(|c| c.out_bytes.get() > 0)
+        self.out_bytes.get() > 0
     }
 
     /// Closes all of them.
@@ -163,7 +162,9 @@ impl Connection {
 
     /// Removes a request that has been answered.
     pub fn finish(&self, id: u64) {
-        self.requests.borrow_mut().remove(&id);
+        if self.requests.borrow_mut().remove(&id).is_some() {
+            self.core.connections.requests.set(self.core.connections.requests.get() - 1);
+        }
         self.room_signal.raise();
     }
 
@@ -177,7 +178,7 @@ impl Connection {
         let head = header.sealed_with(None, body_len, body_checksum).encode();
         let len = FRAME_HEADER_LEN + body_len;
         self.out.borrow_mut().push_back(OutFrame { head, body, len });
-        self.out_bytes.set(self.out_bytes.get() + len);
+        self.set_out_bytes(self.out_bytes.get() + len);
         self.out_signal.raise();
     }
 

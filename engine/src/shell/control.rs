@@ -190,9 +190,9 @@ fn stat_answer(record: &RecordReply<PartBytes>, parts: &[PartPosition]) -> StatA
                 state,
                 part: position.meta.as_ref().map_or(0, |found| found.part),
                 version,
-                slab: 0,
-                slab_generation: 0,
-                offset: 0,
+                slab: position.located.map_or(0, |located| located.slab()),
+                slab_generation: position.located.map_or(0, |located| located.slab_generation),
+                offset: position.located.map_or(0, |located| located.slab_offset()),
                 len: position.meta.as_ref().map_or(0, |found| found.part_len() as u32),
             });
         }
@@ -231,7 +231,7 @@ struct CoreStats {
 fn core_stats(core: &Rc<Core>) -> CoreStats {
     let mut counters = core.counters.list();
     counters.push(("connections".to_owned(), core.connections.count() as u64));
-    counters.push(("requests_under_way".to_owned(), core.connections.requests() as u64));
+    counters.push(("requests_under_way".to_owned(), core.connections.requests.get() as u64));
     counters.push(("put_body_bytes".to_owned(), core.put_bytes.get() as u64));
     let memory = core.memory.borrow().stats();
     for (name, value) in [

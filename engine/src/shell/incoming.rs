@@ -7,14 +7,16 @@ use std::pin::Pin;
 use std::rc::Rc;
 
 use futures_lite::AsyncRead;
-use hedgerow_wire::Key;
+use hedgerow_wire::{Key, Priority};
 use hedgerow_wire::decoder::{Decoder, Step};
 use hedgerow_wire::frame::{FrameError, FrameHeader, Op, Status};
 use hedgerow_wire::request::{Refusal, check_request};
 
 use super::clock;
 use super::connection::{Connection, Request};
-use super::limits::{CONNECTION_OUT_BYTES_MAX, CONNECTION_REQUESTS_MAX};
+use super::limits::{
+    CONNECTION_OUT_BYTES_MAX, CONNECTION_REQUESTS_MAX, CORE_OUT_BYTES_MAX, CORE_REQUESTS_LOW_MAX, CORE_REQUESTS_MAX, CORE_REQUESTS_NORMAL_MAX,
+};
 use super::oneshot::Signal;
 use super::outgoing::Body;
 use super::put::PutBody;
@@ -225,6 +227,29 @@ impl Connection {
         if self.requests.borrow().contains_key(&header.request_id) {
             return Err(Refusal::bad("request_id", header.request_id, "a request with this id is under way"));
         }
+        let waiting = self.core.connections.out_bytes.get();
+        if waiting >= CORE_OUT_BYTES_MAX {
+            return Err(Refusal {
+                status: Status::Overloaded,
+                message: "clients do not take their answers: try again later",
+                field: "",
+                value: waiting as u64,
+            });
+        }
+        let most = match header.priority {
+            Priority::High => CORE_REQUESTS_MAX,
+            Priority::Normal => CORE_REQUESTS_NORMAL_MAX,
+            Priority::Low => CORE_REQUESTS_LOW_MAX,
+        };
+        let under_way = self.core.connections.requests.get();
+        if under_way >= most {
+            return Err(Refusal {
+                status: Status::Overloaded,
+                message: "too many requests of this priority are under way: try again later, or slower",
+                field: "priority",
+                value: under_way as u64,
+            });
+        }
         Ok(())
     }
 
@@ -238,6 +263,7 @@ impl Connection {
             put: RefCell::new(None),
         });
         self.requests.borrow_mut().insert(header.request_id, request.clone());
+        self.core.connections.requests.set(self.core.connections.requests.get() + 1);
         request
     }
 

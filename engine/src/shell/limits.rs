@@ -6,8 +6,17 @@ use hedgerow_wire::limits::{BODY_LEN_MAX, STREAM_CREDIT_INITIAL_BYTES, STRIPE_LE
 
 /// Requests that one connection may have under way; past it the connection is not read from.
 pub const CONNECTION_REQUESTS_MAX: usize = 1024;
+/// Requests that one core's connections may have under way, for each priority: less important ones are
+/// refused first.
+pub const CORE_REQUESTS_MAX: usize = 8192;
+/// Of these, what requests of normal priority may fill.
+pub const CORE_REQUESTS_NORMAL_MAX: usize = CORE_REQUESTS_MAX / 8 * 7;
+/// Of these, what requests of low priority may fill.
+pub const CORE_REQUESTS_LOW_MAX: usize = CORE_REQUESTS_MAX / 2;
 /// Bytes that one connection may have waiting to be sent; past it the connection is not read from.
-pub const CONNECTION_OUT_BYTES_MAX: usize = 16 << 20;
+pub const CONNECTION_OUT_BYTES_MAX: usize = 4 << 20;
+/// Bytes that all connections of a core may have waiting; past it new requests are refused.
+pub const CORE_OUT_BYTES_MAX: usize = 256 << 20;
 /// Connections of one daemon; past it new ones are closed at once.
 pub const CONNECTIONS_MAX: usize = 16_384;
 /// A core's one receive buffer, in bytes.
@@ -34,4 +43,6 @@ const _: () = {
     assert!(STREAM_STRIPES_AHEAD * STRIPE_LEN_MAX >= STREAM_CREDIT_INITIAL_BYTES as usize);
     assert!(PUT_BYTES_MAX >= 16 * STRIPE_LEN_MAX);
     assert!(IOV_MAX >= 16);
+    assert!(CORE_REQUESTS_LOW_MAX < CORE_REQUESTS_NORMAL_MAX && CORE_REQUESTS_NORMAL_MAX < CORE_REQUESTS_MAX);
+    assert!(CONNECTION_REQUESTS_MAX < CORE_REQUESTS_LOW_MAX);
 };

@@ -9,13 +9,14 @@ use hedgerow_wire::part_message::{
     encode_answer_head,
 };
 use hedgerow_wire::time::Timestamp;
-use hedgerow_wire::{Key, Target};
+use hedgerow_wire::{Key, KeyHash, Record, Target};
 
 use super::buffers::{PartBytes, SharedBytes};
 use super::connection::{Connection, Request};
-use super::control::on_core_async;
+use super::control::{on_core, on_core_async};
 use super::core::Core;
 use super::mailbox::{Message, ShardRequest};
+use crate::slab::Located;
 
 /// Asks a shard of this daemon, on whichever core, outside of any coordinator.
 pub async fn ask_target(
@@ -35,6 +36,16 @@ pub async fn ask_target(
         answer.map(PartBytes::into_shared)
     });
     answer.await.map_or(PartAnswer::Failed, |answer| answer.map(PartBytes::Shared))
+}
+
+/// Where what a shard of this daemon holds of a record lies.
+pub async fn locate(core: &Rc<Core>, target: Target, hash: KeyHash, record: Record) -> Option<Located> {
+    let owner = *core.shared.shard_cores.get(usize::from(target.shard))?;
+    let located = on_core(core, owner, move |there| {
+        let shard = there.shards.borrow().get(&target.shard).cloned()?;
+        shard.store.borrow().locate(hash, record)
+    });
+    located.await.flatten()
 }
 
 /// Serves a part message of another member.

@@ -66,6 +66,12 @@ impl OutFrame {
 }
 
 impl Connection {
+    /// Sets how many bytes wait here, and keeps this core's sum.
+    pub(super) fn set_out_bytes(&self, bytes: usize) {
+        let sum = &self.core.connections.out_bytes;
+        sum.set(sum.get() + bytes - self.out_bytes.replace(bytes));
+    }
+
     /// Sends what is in the queue until the connection ends.
     pub async fn write(self: Rc<Self>) {
         let mut sent = 0;
@@ -86,7 +92,7 @@ impl Connection {
             }
         }
         self.out.borrow_mut().clear();
-        self.out_bytes.set(0);
+        self.set_out_bytes(0);
         self.sent_all.raise();
     }
 
@@ -142,7 +148,7 @@ impl Connection {
                 break;
             }
             *sent -= first.len;
-            self.out_bytes.set(self.out_bytes.get() - first.len);
+            self.set_out_bytes(self.out_bytes.get() - first.len);
             out.pop_front();
         }
     }

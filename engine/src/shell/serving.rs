@@ -68,7 +68,7 @@ async fn wait_until(limit: Duration, done: impl Fn() -> bool) {
 
 /// Finishes what is under way, closes the stores and leaves snapshots of their indexes.
 pub async fn stop(core: &Rc<Core>) {
-    wait_until(DRAIN_MAX, || core.connections.requests() == 0 && !core.connections.sending()).await;
+    wait_until(DRAIN_MAX, || core.connections.requests.get() == 0 && !core.connections.sending()).await;
     // Other cores' requests may still need this core's shards: all wait for each other.
     core.shared.drained.fetch_add(1, Ordering::AcqRel);
     let cores = core.shared.settings.cores.len();

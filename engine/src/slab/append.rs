@@ -35,9 +35,18 @@ pub(super) struct Growing {
     pub(super) outstanding: u32,
     /// Takes no more parts.
     pub(super) complete: bool,
-    pub(super) table_in_flight: bool,
+    pub(super) sealing: Sealing,
     /// Its header is on the device: more than one batch may be under way.
     pub(super) header_written: bool,
+}
+
+/// How far the contents table of a slab is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Sealing {
+    No,
+    /// The parts are made durable first: a table that is there says that they are.
+    Flushing,
+    Writing,
 }
 
 /// What is known of a record of which writes are under way.
@@ -55,6 +64,14 @@ pub(super) struct PendingRecord {
     pub(super) dropped_through: Version,
     /// Parts under way.
     pub(super) outstanding: u32,
+}
+
+impl PendingRecord {
+    /// Whether the newest version under way is to be reckoned with: it is neither on the device (the
+    /// index has it, while an older one is still under way) nor dropped.
+    pub(super) fn newest_counts(&self) -> bool {
+        self.newest > self.completed && self.newest > self.dropped_through
+    }
 }
 
 /// How a write stands to what is held and what is under way.
@@ -132,7 +149,7 @@ impl<D: Buffers> Store<D> {
 
     fn order(&self, hash: KeyHash, record: Record, version: Version) -> Order {
         let pending = self.pending.get(&(hash, record));
-        if let Some(pending) = pending.filter(|pending| pending.newest > pending.dropped_through) {
+        if let Some(pending) = pending.filter(|pending| pending.newest_counts()) {
             return match version.cmp(&pending.newest) {
                 std::cmp::Ordering::Less => Order::Older(pending.newest),
                 std::cmp::Ordering::Equal => Order::UnderWay(pending.newest_batch),
@@ -390,7 +407,7 @@ impl Growing {
             cursor: 0,
             outstanding: 0,
             complete: false,
-            table_in_flight: false,
+            sealing: Sealing::No,
             header_written: false,
         }
     }

@@ -6,10 +6,10 @@
 
 use hedgerow_wire::part::PartAnswer;
 use hedgerow_wire::time::Now;
-use hedgerow_wire::{AckLevel, Version};
+use hedgerow_wire::{AckLevel, KeyHash, Record, Version};
 use smallvec::SmallVec;
 
-use super::append::index_entry;
+use super::append::{Growing, Sealing, index_entry};
 use super::layout::{BLOCK_LEN, CONTENTS_ENTRY_LEN, ContentsEntry, SlabTrailer, align_block, contents_start};
 use super::store::{Io, Store};
 use super::{Buffers, Effect, IoError, Token};
@@ -243,8 +243,11 @@ impl<D: Buffers> Store<D> {
                 pending.visible = None;
             }
         }
+        let newest_failed = !written && part.version == pending.newest;
         if pending.outstanding == 0 {
             self.pending.remove(&key);
+        } else if newest_failed {
+            self.find_newest(key);
         }
         if !written {
             if shown {
@@ -265,6 +268,23 @@ impl<D: Buffers> Store<D> {
         }
         self.exact.put(part.hash, part.record, part.version);
         true
+    }
+
+    /// The newest version of a record under way failed: finds the one that is the newest now.
+    fn find_newest(&mut self, key: (KeyHash, Record)) {
+        let in_flight = self.ios.values().filter_map(|io| match io {
+            Io::Batch(batch) => Some(batch),
+            _ => None,
+        });
+        let batches = self.filling.iter().chain(&self.ready).chain(in_flight);
+        let newest = batches
+            .flat_map(|batch| batch.parts.iter().map(move |part| (batch.number, part)))
+            .filter(|(_, part)| (part.entry.hash, part.entry.record) == key && part.origin == Origin::Write)
+            .map(|(number, part)| (part.entry.version, number))
+            .max();
+        if let (Some(pending), Some((version, number))) = (self.pending.get_mut(&key), newest) {
+            (pending.newest, pending.newest_batch) = (version, number);
+        }
     }
 
     /// A part that was acknowledged as `buffered` never reached the device: it is forgotten, and what is
@@ -331,25 +351,37 @@ impl<D: Buffers> Store<D> {
         }
     }
 
-    /// Writes the contents tables of slabs whose data is complete.
+    /// Seals slabs whose data is complete: flush, then write the contents table.
     pub(super) fn pump_tables(&mut self) {
-        while let Some(at) = self
-            .growing
-            .iter()
-            .position(|growing| growing.complete && growing.outstanding == 0 && !growing.table_in_flight)
-        {
+        let ready = |growing: &Growing| {
+            growing.complete && growing.outstanding == 0 && growing.sealing == Sealing::No
+        };
+        while let Some(at) = self.growing.iter().position(ready) {
             let growing = &mut self.growing[at];
-            growing.table_in_flight = true;
+            growing.sealing = Sealing::Flushing;
             let slab = growing.slab;
-            let entries = std::mem::take(&mut growing.entries);
-            let (start, buf) = self.encode_table(slab, entries);
-            let offset = self.slabs.device_offset(slab, start);
-            let len = buf.as_ref().len() as u64;
-            self.counters.bytes_tables += len;
-            self.counters.bytes_written += len;
-            let io = self.start(Io::Table(slab));
-            self.out.push_back(Effect::Write { io, offset, buf });
+            let io = self.start(Io::FlushBeforeTable(slab));
+            self.out.push_back(Effect::Flush { io });
         }
+    }
+
+    /// The parts of a slab are durable.
+    pub(super) fn flushed_before_table(&mut self, slab: u32, result: Result<(), IoError>, now: Now) {
+        if let Err(error) = result {
+            return self.table_done(slab, Err(error), now);
+        }
+        let Some(growing) = self.growing.iter_mut().find(|growing| growing.slab == slab) else {
+            panic!("slab {slab} is being sealed and is gone")
+        };
+        growing.sealing = Sealing::Writing;
+        let entries = std::mem::take(&mut growing.entries);
+        let (start, buf) = self.encode_table(slab, entries);
+        let offset = self.slabs.device_offset(slab, start);
+        let len = buf.as_ref().len() as u64;
+        self.counters.bytes_tables += len;
+        self.counters.bytes_written += len;
+        let io = self.start(Io::Table(slab));
+        self.out.push_back(Effect::Write { io, offset, buf });
     }
 
     fn encode_table(&mut self, slab: u32, entries: Vec<ContentsEntry>) -> (u32, D::Read) {

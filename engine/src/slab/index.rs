@@ -257,6 +257,17 @@ impl Index {
         slots.filter(|slot| !slot.is_empty()).map(move |slot| slot.unpack(now_hlc))
     }
 
+    /// The entries of one bucket, hlc rebuilt near [`Index::highest_hlc`].
+    pub fn bucket_entries(&self, bucket: usize) -> impl Iterator<Item = Entry> + '_ {
+        let slots = self.buckets[bucket].slots.iter().filter(|slot| !slot.is_empty());
+        slots.map(|slot| slot.unpack(self.highest_hlc))
+    }
+
+    /// Whether any entry points to `offset` of `slab`: looks at all of them.
+    pub fn points_to(&self, slab: u32, offset: u32) -> bool {
+        self.entries(self.highest_hlc).any(|entry| (entry.slab, entry.offset) == (slab, offset))
+    }
+
     /// Removes the entries for which `keep` is false (hlc rebuilt near [`Index::highest_hlc`]).
     pub fn retain(&mut self, mut keep: impl FnMut(&Entry) -> bool) {
         for slot in self.buckets.iter_mut().flat_map(|bucket| bucket.slots.iter_mut()) {

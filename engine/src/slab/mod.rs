@@ -42,6 +42,7 @@ pub mod snapshot;
 mod stats;
 mod store;
 pub mod superblock;
+mod verify;
 mod table;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -58,6 +59,7 @@ pub use open_error::OpenError;
 pub use recover::{OpenProgress, Opening};
 pub use stats::StoreStats;
 pub use store::Store;
+pub use verify::{Located, PartDamage};
 
 /// Memory for device I/O; the shell's are DMA buffers, tests' are aligned vectors.
 pub trait Buffers {

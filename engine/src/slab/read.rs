@@ -245,9 +245,7 @@ impl<D: Buffers> Store<D> {
         let at = (read.entry.offset - block_start(read.entry.offset)) as usize;
         let head = verify_head(buffer.as_ref(), at, &place);
         if let Ok(head) = &head {
-            if head.meta.key_hash() == read.hash && head.meta.record == read.record {
-                self.exact.put(read.hash, read.record, head.meta.version);
-            }
+            self.note_exact(&read, head);
         }
         let (token, entry) = (read.token, read.entry);
         match read.want {
@@ -282,6 +280,16 @@ impl<D: Buffers> Store<D> {
                 }
                 self.write(token, &write.0, &write.1, now);
             }
+        }
+    }
+
+    /// Notes the version that was read, if the part that was read is still what is held.
+    fn note_exact(&mut self, read: &ReadOp, head: &PartHead) {
+        let held = self.lookup(read.hash, read.record);
+        let current =
+            held.is_some_and(|held| (held.slab, held.offset) == (read.entry.slab, read.entry.offset));
+        if current && head.meta.key_hash() == read.hash && head.meta.record == read.record {
+            self.exact.put(read.hash, read.record, head.meta.version);
         }
     }
 

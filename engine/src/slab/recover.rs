@@ -224,8 +224,9 @@ impl<D: Buffers> Opening<D> {
                 Ok(()) => self.written(),
                 Err(error) => self.fail(OpenError::Io { action: "write the superblock", offset, error }),
             },
-            // Without its table, the slab is scanned the next time as well.
-            (Io::Table, IoResult::Done(_)) => self.pump_seal(),
+            (Io::Table, IoResult::Done(Ok(()))) => self.pump_seal(),
+            // Without its table, a slab is scanned the next time as well.
+            (Io::Table, IoResult::Done(Err(_))) => self.persist(),
             (Io::Superblocks, IoResult::Read(Ok(bytes))) => self.superblocks_read(bytes.as_ref()),
             (Io::Superblocks, IoResult::Read(Err(error))) => {
                 self.fail(OpenError::Io { action: "read the superblock", offset: 0, error });
@@ -437,7 +438,12 @@ impl<D: Buffers> Opening<D> {
         }
         self.stage = Stage::Seal;
         self.make_slabs();
-        self.pump_seal();
+        if self.to_seal.is_empty() {
+            return self.persist();
+        }
+        // What was found may be in the device's cache only, and a table says that it is durable.
+        let io = self.start(Io::Table);
+        self.out.push_back(Effect::Flush { io });
     }
 
     fn tail_read(&mut self, slab: u32, result: Result<D::Read, IoError>, trailer: Option<SlabTrailer>) {

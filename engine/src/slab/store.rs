@@ -29,7 +29,9 @@ pub(super) enum Io<D: Buffers> {
     Read(ReadOp),
     /// A write of parts.
     Batch(Batch<D>),
-    /// The contents table of a slab.
+    /// What comes before the contents table of this slab.
+    FlushBeforeTable(u32),
+    /// The contents table of this slab.
     Table(u32),
     /// A flush for acknowledgements.
     Flush,
@@ -206,6 +208,9 @@ impl<D: Buffers> Store<D> {
             (Io::EvictTable, IoResult::Read(result)) => self.evict_table_read(result, now),
             (Io::EvictPart(at), IoResult::Read(result)) => self.evict_part_read(at, result, now),
             (Io::Batch(batch), IoResult::Done(result)) => self.batch_done(batch, result, now),
+            (Io::FlushBeforeTable(slab), IoResult::Done(result)) => {
+                self.flushed_before_table(slab, result, now);
+            }
             (Io::Table(slab), IoResult::Done(result)) => self.table_done(slab, result, now),
             (Io::Flush, IoResult::Done(result)) => self.flush_done(result, now),
             (Io::Persist, IoResult::Done(result)) => self.persist_step_done(result, now),

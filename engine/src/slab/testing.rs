@@ -14,7 +14,7 @@ use hedgerow_wire::{AckLevel, Code, Key, Namespace, ObjectChecksum, Record, Vers
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use super::layout::BLOCK_LEN;
+use super::layout::{BLOCK_LEN, SlabHeader, SlabTrailer};
 use super::{
     Buffers, Effect, EvictedPart, IoError, IoId, IoResult, OpenError, Opening, Payload, Store, StoreConfig,
     Token,
@@ -77,6 +77,7 @@ pub(crate) struct Device {
     pub(crate) bytes_written: u64,
     /// Blocks written since their slab was opened, to see that none is written twice.
     written_once: HashSet<u64>,
+    generations: HashMap<u64, u64>,
     pub(crate) slab_len: u64,
 }
 
@@ -94,6 +95,7 @@ impl Device {
             flushes: 0,
             bytes_written: 0,
             written_once: HashSet::new(),
+            generations: HashMap::new(),
             slab_len: u64::from(slab_len),
         }
     }
@@ -111,7 +113,7 @@ impl Device {
             Effect::Write { io, offset, buf } => {
                 assert!(offset % block == 0 && buf.len() as u64 % block == 0 && !buf.is_empty());
                 assert!(offset + buf.len() as u64 <= self.bytes.len() as u64, "write beyond the end");
-                self.check_once(offset, buf.len() as u64);
+                self.check_once(offset, &buf);
                 (io, Op::Write { offset, buf })
             }
             Effect::Flush { io } => {
@@ -126,18 +128,24 @@ impl Device {
         None
     }
 
-    /// A block of a slab is written once between two writes of the slab's header.
-    fn check_once(&mut self, offset: u64, len: u64) {
+    /// A block of a slab is written once in a generation of the slab.
+    fn check_once(&mut self, offset: u64, buf: &[u8]) {
         if offset < super::layout::SLABS_START {
             return;
         }
         let slab = (offset - super::layout::SLABS_START) / self.slab_len;
         let start = super::layout::SLABS_START + slab * self.slab_len;
-        assert!(offset + len <= start + self.slab_len, "a write across slabs");
-        if offset == start {
-            self.written_once.retain(|&at| at < start || at >= start + self.slab_len);
+        let (end, slab_end) = (offset + buf.len() as u64, start + self.slab_len);
+        assert!(end <= slab_end, "a write across slabs");
+        let header = (offset == start).then(|| SlabHeader::decode(buf).expect("a header").generation);
+        let trailer = &buf[buf.len() - BLOCK_LEN..];
+        let trailer = (end == slab_end).then(|| SlabTrailer::decode(trailer).expect("a trailer").generation);
+        if let Some(generation) = header.or(trailer) {
+            if self.generations.insert(slab, generation) != Some(generation) {
+                self.written_once.retain(|&at| at < start || at >= slab_end);
+            }
         }
-        for at in (offset..offset + len).step_by(BLOCK_LEN) {
+        for at in (offset..end).step_by(BLOCK_LEN) {
             assert!(self.written_once.insert(at), "block at {at} of slab {slab} is written twice");
         }
     }
@@ -186,6 +194,12 @@ impl Device {
                 *later = later.saturating_sub(covers);
             }
         }
+    }
+
+    /// The device as it once was.
+    pub(crate) fn restore(&mut self, image: &[u8]) {
+        self.bytes.copy_from_slice(image);
+        self.written_once.clear();
     }
 
     /// What a crash leaves on the device.

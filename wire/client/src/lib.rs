@@ -7,7 +7,7 @@
 //!
 //! #[tokio::main(flavor = "current_thread")]
 //! async fn main() -> hedgerow_client::Result<()> {
-//!     let cache = Client::connect("127.0.0.1:7070").await?;
+//!     let cache = Client::connect("127.0.0.1:7400").await?;
 //!     cache.put("greeting", "hello").await?;
 //!     if let Some(object) = cache.get("greeting").await? {
 //!         println!("{} bytes, version {}", object.bytes.len(), object.version);

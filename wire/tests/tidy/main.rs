@@ -67,10 +67,11 @@ const ROOMS: &[Room] = &[
     Room { name: "hedgerowd", files: "engine/src/bin/", may: &["wire", "engine", "system", "runtime"] },
 
     Room { name: "tools", files: "tools/", may: &["wire", "client", "engine", "system", "tokio"] },
-    Room { name: "perf", files: "perf/", may: &["wire", "client", "engine", "system", "tokio"] },
+    Room { name: "perf", files: "perf/", may: &["wire", "client", "engine", "system", "runtime", "tokio"] },
 
     Room { name: "tests of wire", files: "wire/tests/", may: &["wire", "system"] },
     Room { name: "tests of client", files: "wire/client/tests/", may: &["wire", "client", "system", "tokio"] },
+    Room { name: "examples of client", files: "wire/client/examples/", may: &["wire", "client", "system", "tokio"] },
     Room { name: "tests of engine", files: "engine/tests/", may: &["wire", "client", "engine", "system", "runtime", "tokio"] },
 ];
 

@@ -36,9 +36,6 @@ pub struct ModFile {
     pub test: bool,
 }
 
-/// What stands before the name of a module of tests.
-const TEST_MOD: [&str; 8] = ["#", "[", "cfg", "(", "test", ")", "]", "mod"];
-
 impl Source {
     pub fn new(path: &str, text: &str) -> Source {
         let (code, comments) =
@@ -75,7 +72,7 @@ impl Source {
             let inside = || blocks.iter().flatten().cloned().collect::<Vec<_>>();
             match text(i) {
                 "mod" if text(i + 2) == ";" => {
-                    let test = i + 1 >= TEST_MOD.len() && (i + 1 - TEST_MOD.len()..=i).map(text).eq(TEST_MOD);
+                    let test = tests_mark(&tokens, i).is_some();
                     files.push(ModFile { name: text(i + 1).to_owned(), inside: inside(), test });
                     i += 3;
                 }
@@ -134,13 +131,19 @@ impl Source {
     /// Lines of every `#[cfg(test)] mod name { .. }`.
     pub fn test_modules(&self) -> Vec<Range<usize>> {
         let tokens = self.tokens();
-        let heads = tokens.windows(TEST_MOD.len() + 2).enumerate().filter(|(_, window)| {
-            window.iter().map(|token| token.text).take(TEST_MOD.len()).eq(TEST_MOD)
-                && window[TEST_MOD.len() + 1].text == "{"
-        });
-        let body = |at: usize| closing(&tokens, at + TEST_MOD.len() + 1);
-        heads.map(|(at, _)| tokens[at].line..tokens[body(at)].line + 1).collect()
+        let text = |i: usize| tokens.get(i).map_or("", |token| token.text);
+        let inline = (0..tokens.len()).filter(|&at| text(at) == "mod" && text(at + 2) == "{");
+        let marked = inline.filter_map(|at| Some((tests_mark(&tokens, at)?, closing(&tokens, at + 2))));
+        marked.map(|(begin, end)| tokens[begin].line..tokens[end].line + 1).collect()
     }
+}
+
+/// Where the `#[cfg(test)]` of the `mod` at `at` begins; at most a visibility stands between them.
+fn tests_mark(tokens: &[Token<'_>], at: usize) -> Option<usize> {
+    const MARK: [&str; 7] = ["#", "[", "cfg", "(", "test", ")", "]"];
+    let visibility = (at.saturating_sub(4)..at).find(|&i| tokens[i].text == "pub");
+    let begin = visibility.unwrap_or(at).checked_sub(MARK.len())?;
+    tokens[begin..].iter().map(|token| token.text).take(MARK.len()).eq(MARK).then_some(begin)
 }
 
 pub fn is_word(c: char) -> bool {
@@ -283,7 +286,7 @@ mod tests {
 
     #[test]
     fn paths_are_taken_apart() {
-        let text = "use a::{b, c::{self, d as e}, f::*}; mod t { fn g() -> x::Y<z::W> { h(i::<u8>(j::k())) } mod n; } #[cfg(test)] mod o;";
+        let text = "use a::{b, c::{self, d as e}, f::*}; mod t { fn g() -> x::Y<z::W> { h(i::<u8>(j::k())) } mod n; } #[cfg(test)] pub(crate) mod o;";
         let (paths, files) = Source::new("a.rs", text).names();
         let all: Vec<String> = paths.iter().map(|path| path.segments.join("::")).collect();
         assert_eq!(all, ["a::b", "a::c::self", "a::c::d", "a::f::*", "x::Y", "z::W", "j::k"]);

@@ -10,6 +10,7 @@ use hedgerow_wire::time::Timestamp;
 use hedgerow_wire::{AckLevel, Code, ObjectChecksum, ReadPolicy, Record, Target, Version};
 use smallvec::SmallVec;
 
+use crate::slab::Located;
 use crate::shell::buffers::{PartBytes, SharedBytes};
 
 /// A read of one record.
@@ -139,6 +140,8 @@ pub struct PartPosition {
     pub target: Target,
     /// The part that it holds.
     pub meta: Option<PartMeta>,
+    /// Where on the device it lies.
+    pub located: Option<Located>,
     /// `Present`, or why it has none.
     pub state: PartState,
 }

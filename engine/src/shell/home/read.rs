@@ -253,7 +253,8 @@ pub async fn stat(core: &Rc<Core>, read: &ReadCall) -> Reply<PartBytes> {
         let targets = core.ring.targets(name.hash, core.shared.settings.code.n());
         for target in targets {
             let (meta, state) = part_position(core, &name, target, read.deadline).await;
-            parts.push(PartPosition { record: name.record, target, meta, state });
+            let located = member::locate(core, target, name.hash, name.record).await;
+            parts.push(PartPosition { record: name.record, target, meta, located, state });
         }
     }
     Reply::Stat { record, parts }

@@ -21,6 +21,17 @@ struct Known {
     floor_power: Version,
     /// The newest version that was ever tried.
     newest: Version,
+    /// The oldest version below `floor` that was tried since: where the record was let go meanwhile, it
+    /// may be what is held.
+    late: Option<Version>,
+}
+
+impl Known {
+    /// The oldest version that may be given, `self` being what was known when it was asked for.
+    fn oldest(&self, now: &Known) -> Version {
+        let late = [self.late, now.late].into_iter().flatten().min().unwrap_or(self.floor);
+        late.min(self.floor)
+    }
 }
 
 enum Asked {
@@ -44,9 +55,6 @@ const KEYS: u32 = 30;
 
 impl Walk {
     fn note(&mut self, key: Option<(u32, u32)>, what: String) {
-        if std::env::var("TRACE").is_ok() {
-            println!("{key:?} {what} {}", self.world.stats().slabs_free);
-        }
         self.history.push((key, what));
     }
 
@@ -94,6 +102,9 @@ impl Walk {
         let write = PartWrite { ack, purpose, ..put(&meta) };
         let known = self.known.entry((key, record)).or_default();
         known.newest = known.newest.max(version);
+        if version < known.floor {
+            known.late = Some(known.late.map_or(version, |late| late.min(version)));
+        }
         let before = *known;
         let token = self.world.begin_write(&write);
         self.note(
@@ -132,9 +143,16 @@ impl Walk {
             let (Asked::Write(_, key, record) | Asked::Read(key, record) | Asked::Confirm(key, record, _)) =
                 asked;
             self.note(Some((key, record)), format!("{token:?} {answer:?}").chars().take(150).collect());
+            let oldest = before.oldest(&self.known.get(&(key, record)).copied().unwrap_or_default());
             let wrong = match &answer {
                 PartAnswer::Absent { forgotten_through } => *forgotten_through < before.floor,
-                PartAnswer::Part { meta, .. } => meta.version < before.floor,
+                PartAnswer::Part { meta, .. } => meta.version < oldest,
+                PartAnswer::Held(Standing::Same) => {
+                    matches!(asked, Asked::Confirm(_, _, version) if version < oldest)
+                }
+                PartAnswer::Held(Standing::Older) => {
+                    matches!(asked, Asked::Confirm(_, _, version) if version <= oldest)
+                }
                 PartAnswer::Damaged => true,
                 _ => false,
             };
@@ -143,8 +161,8 @@ impl Walk {
             }
             match asked {
                 Asked::Write(write, key, record) => self.judge_write(&write, (key, record), answer),
-                Asked::Read(..) => self.judge_read(before, answer),
-                Asked::Confirm(_, _, version) => judge_confirm(before, version, answer),
+                Asked::Read(..) => self.judge_read(before, oldest, answer),
+                Asked::Confirm(_, _, version) => judge_confirm(before, oldest, version, answer),
             }
         }
     }
@@ -155,6 +173,7 @@ impl Walk {
         match answer {
             PartAnswer::Stored => {
                 self.stored += 1;
+                known.late = known.late.filter(|&late| late >= version);
                 // After a drop or an eviction something older may be stored, and is then what is held.
                 let lower = |floor: &mut Version| {
                     *floor = version.max(if version < *floor { Version::ZERO } else { *floor })
@@ -175,12 +194,12 @@ impl Walk {
         }
     }
 
-    fn judge_read(&mut self, before: Known, answer: Answer) {
+    fn judge_read(&mut self, before: Known, oldest: Version, answer: Answer) {
         match answer {
             PartAnswer::Part { meta, payload } => {
                 self.hits += 1;
                 check_part(&meta, &payload);
-                assert!(meta.version >= before.floor, "{} after {}", meta.version, before.floor);
+                assert!(meta.version >= oldest, "{} after {oldest}", meta.version);
             }
             PartAnswer::Absent { forgotten_through } => {
                 assert!(forgotten_through >= before.floor, "{forgotten_through} after {}", before.floor);
@@ -255,10 +274,10 @@ impl Walk {
     }
 }
 
-fn judge_confirm(before: Known, version: Version, answer: Answer) {
+fn judge_confirm(before: Known, oldest: Version, version: Version, answer: Answer) {
     match answer {
-        PartAnswer::Held(Standing::Older) => assert!(before.floor < version, "older than {version}"),
-        PartAnswer::Held(Standing::Same) => assert!(before.floor <= version, "same as {version}"),
+        PartAnswer::Held(Standing::Older) => assert!(oldest < version, "older than {version}"),
+        PartAnswer::Held(Standing::Same) => assert!(oldest <= version, "same as {version}"),
         PartAnswer::Absent { forgotten_through } => {
             assert!(forgotten_through >= before.floor, "{forgotten_through} after {}", before.floor);
         }
