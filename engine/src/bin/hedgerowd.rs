@@ -16,6 +16,13 @@ const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::INFO).init();
+    // A core whose invariant is broken must not leave the others waiting for it: the process ends, and a
+    // restart finds everything that was acknowledged.
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        report(info);
+        std::process::abort();
+    }));
     let flags = Flags::parse();
     let print_config = flags.print_config;
     let settings = flags.with_file().and_then(|flags| flags.settings(cores()));
@@ -72,6 +79,7 @@ fn describe(daemon: &Daemon) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     let capacity: u64 = daemon.shards.iter().flatten().map(|shard| shard.capacity_bytes).sum();
     let parts: u64 = daemon.shards.iter().flatten().map(|shard| shard.parts).sum();
+    let snapshots = daemon.shards.iter().flatten().filter(|shard| shard.from_snapshot).count();
     let slowest = daemon.shards.iter().flatten().map(|shard| shard.took).max().unwrap_or_default();
     let role = match settings.coordinators {
         0 => "every core does both".to_owned(),
@@ -89,9 +97,10 @@ fn describe(daemon: &Daemon) -> std::io::Result<()> {
     )?;
     writeln!(
         out,
-        "{} shards, {} in all, {parts} parts found in {slowest:.1?}; memory {}; {} cores, {role}",
+        "{} shards, {} in all, {parts} parts found in {slowest:.1?}, {snapshots} of {} shards from snapshots; memory {}; {} cores, {role}",
         daemon.shards.len(),
         Bytes(capacity),
+        daemon.shards.len(),
         Bytes(settings.memory_bytes),
         settings.cores.len()
     )?;

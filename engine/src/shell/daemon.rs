@@ -345,5 +345,6 @@ async fn receive(core: Rc<Core>, peer: usize, receiver: SharedReceiver<Message>)
     while let Some(message) = receiver.recv().await {
         core.receive(peer, message);
         core.pump();
+        glommio::yield_if_needed().await;
     }
 }

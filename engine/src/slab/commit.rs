@@ -291,10 +291,9 @@ impl<D: Buffers> Store<D> {
     /// older must not come back in its place.
     fn lose_acknowledged(&mut self, part: &ContentsEntry) {
         let version = Version { hlc: part.version.hlc, coordinator: u16::MAX };
-        if let Some(entry) = self.lookup(part.hash, part.record) {
-            if entry.hlc <= part.version.hlc {
-                self.forget_entry(part.hash, part.record, &entry, version);
-            }
+        let held = self.lookup(part.hash, part.record);
+        if let Some(entry) = held.filter(|entry| entry.hlc <= part.version.hlc) {
+            self.forget_entry(part.hash, part.record, &entry, version);
         }
         self.forgotten_through = self.forgotten_through.max(version);
     }

@@ -1,9 +1,11 @@
 //! Let the oldest slab go, and keep of it what is used.
 //!
-//! 1. Read its contents table. 2. Choose what is kept, within a share of the slab; read those parts and
-//! append them as if they were new. 3. When all of them are on the device: whatever the index still finds
-//! in the slab is forgotten, `forgotten_through` covers it, and the superblock says so durably. 4. Only
-//! then can the slab be written to again, and only when nobody reads it.
+//! 1. Read its contents table.
+//! 2. Choose what is kept, within a share of the slab; read those parts and append them as if they were
+//!    new.
+//! 3. When all of them are on the device, whatever the index still finds in the slab is forgotten,
+//!    `forgotten_through` covers it, and the superblock says so durably.
+//! 4. Only then can the slab be written to again, and only when nobody reads it.
 
 use hedgerow_wire::limits::TOMBSTONE_KEEP_US;
 use hedgerow_wire::part::PartKind;
@@ -292,10 +294,9 @@ impl<D: Buffers> Store<D> {
             self.counters.parts_damaged += 1;
             return;
         };
-        if self.append_again(&head, &bytes.as_ref()[payload], (slab, part.offset)) {
-            if let Some(eviction) = &mut self.eviction {
-                eviction.unsettled += 1;
-            }
+        let kept = self.append_again(&head, &bytes.as_ref()[payload], (slab, part.offset));
+        if let Some(eviction) = &mut self.eviction {
+            eviction.unsettled += usize::from(kept);
         }
     }
 

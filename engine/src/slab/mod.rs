@@ -19,7 +19,7 @@
 //! | `slabs.rs` | which slab is what, and who reads it |
 //! | `evict.rs` | let the oldest slab go, keep what is used |
 //! | `persist.rs` | write the superblock: evictions, clean stop, probes of a failed device |
-//! | `format.rs`, `recover.rs`, `table.rs`, `scan.rs` | open a device |
+//! | `format.rs`, `recover.rs`, `recover_slabs.rs`, `table.rs`, `scan.rs` | open a device |
 //! | `close.rs` | clean stop, and what its snapshot keeps |
 //! | `exact.rs` | versions that need no header read |
 
@@ -36,18 +36,19 @@ mod open_error;
 mod persist;
 mod read;
 mod recover;
+mod recover_slabs;
 mod scan;
 mod slabs;
 pub mod snapshot;
 mod stats;
 mod store;
 pub mod superblock;
-mod verify;
 mod table;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 use std::ops::Range;
 

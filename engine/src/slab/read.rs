@@ -263,11 +263,10 @@ impl<D: Buffers> Store<D> {
                 self.answer(token, answer);
             }
             Want::Drop(drop) => {
-                if let Some(held) = self.judge_head(read.hash, read.record, &entry, head) {
-                    if held <= drop.version {
-                        self.forget_entry(drop.hash, drop.record, &entry, held);
-                        self.counters.parts_dropped += 1;
-                    }
+                let held = self.judge_head(read.hash, read.record, &entry, head);
+                if let Some(held) = held.filter(|&held| held <= drop.version) {
+                    self.forget_entry(drop.hash, drop.record, &entry, held);
+                    self.counters.parts_dropped += 1;
                 }
             }
             Want::Write(write) => {

@@ -186,6 +186,11 @@ impl<D: Buffers> Store<D> {
         self.index.touch(touch.hash, touch.record) || self.pending.contains_key(&(touch.hash, touch.record))
     }
 
+    /// Whether a request under `token` was taken and not answered.
+    pub fn awaits(&self, token: Token) -> bool {
+        self.requests.contains_key(&token)
+    }
+
     /// The answer to `token` is no longer wanted: none will come. A device read that was not handed out
     /// yet is not made; one that was is counted until it is done. A write is carried out all the same.
     pub fn cancel(&mut self, token: Token) {

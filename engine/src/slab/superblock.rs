@@ -167,8 +167,12 @@ impl Superblock {
         if found != FORMAT_VERSION {
             return Err(SuperblockError::Format { found });
         }
-        let zero = [layout::RESERVED_A..layout::FORGOTTEN_HLC, layout::RESERVED_B..layout::EVICTED_THROUGH];
-        if zero.into_iter().chain([layout::RESERVED..BLOCK_LEN]).any(|at| block[at].iter().any(|&b| b != 0)) {
+        let zero = [
+            layout::RESERVED_A..layout::FORGOTTEN_HLC,
+            layout::RESERVED_B..layout::EVICTED_THROUGH,
+            layout::RESERVED..BLOCK_LEN,
+        ];
+        if zero.into_iter().any(|at| block[at].iter().any(|&byte| byte != 0)) {
             return Err(SuperblockError::Field { field: "reserved", value: 1 });
         }
         let superblock = Superblock {

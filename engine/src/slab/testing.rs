@@ -1,7 +1,9 @@
 //! A small world for tests of the store: a device in memory whose operations complete in any order, can
 //! fail, tear and be cut off by a crash; and a store on it, driven by hand.
 
-use std::collections::{HashMap, HashSet};
+mod device;
+
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -14,14 +16,12 @@ use hedgerow_wire::{AckLevel, Code, Key, Namespace, ObjectChecksum, Record, Vers
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use super::layout::{BLOCK_LEN, SlabHeader, SlabTrailer};
-use super::{
-    Buffers, Effect, EvictedPart, IoError, IoId, IoResult, OpenError, Opening, Payload, Store, StoreConfig,
-    Token,
-};
+use super::layout::BLOCK_LEN;
+use super::{Buffers, Effect, EvictedPart, OpenError, Opening, Payload, Store, StoreConfig, Token};
 
 pub(crate) const EIO: i32 = 5;
-const SECTOR_LEN: usize = 512;
+
+pub(crate) use device::{Crash, Device, Op};
 
 /// Buffers on the heap; fresh ones hold garbage.
 #[derive(Default)]
@@ -42,201 +42,6 @@ impl Buffers for TestBuffers {
 }
 
 pub(crate) type Answer = PartAnswer<Payload<Rc<[u8]>>>;
-
-/// An operation that the device has taken.
-pub(crate) enum Op {
-    Read { offset: u64, len: usize },
-    Write { offset: u64, buf: Rc<[u8]> },
-    Flush { covers: usize },
-    Discard { offset: u64, len: u64 },
-}
-
-/// What a crash leaves.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Crash {
-    /// The process dies: what was completed stays, what was not is there, not there, or torn.
-    Kill,
-    /// As `Kill`, but what was not under way to the end is not there at all.
-    KillClean,
-    /// The power goes: what was not flushed may be lost as well.
-    Power,
-}
-
-/// A device in memory.
-pub(crate) struct Device {
-    pub(crate) bytes: Vec<u8>,
-    durable: Vec<u8>,
-    unflushed: Vec<(u64, Rc<[u8]>)>,
-    pub(crate) under_way: Vec<(IoId, Op)>,
-    /// Operations completed.
-    pub(crate) completed: u64,
-    pub(crate) fail_writes: bool,
-    pub(crate) fail_reads: bool,
-    pub(crate) reads: u64,
-    pub(crate) flushes: u64,
-    pub(crate) bytes_written: u64,
-    /// Blocks written since their slab was opened, to see that none is written twice.
-    written_once: HashSet<u64>,
-    generations: HashMap<u64, u64>,
-    pub(crate) slab_len: u64,
-}
-
-impl Device {
-    pub(crate) fn new(len: u64, slab_len: u32) -> Device {
-        Device {
-            bytes: vec![0; len as usize],
-            durable: vec![0; len as usize],
-            unflushed: Vec::new(),
-            under_way: Vec::new(),
-            completed: 0,
-            fail_writes: false,
-            fail_reads: false,
-            reads: 0,
-            flushes: 0,
-            bytes_written: 0,
-            written_once: HashSet::new(),
-            generations: HashMap::new(),
-            slab_len: u64::from(slab_len),
-        }
-    }
-
-    /// Takes an operation; gives an effect back that is none.
-    fn take(&mut self, effect: Effect<TestBuffers>) -> Option<Effect<TestBuffers>> {
-        let block = BLOCK_LEN as u64;
-        let (io, op) = match effect {
-            Effect::Read { io, offset, len } => {
-                assert!(offset % block == 0 && len as u64 % block == 0 && len > 0);
-                assert!(offset + len as u64 <= self.bytes.len() as u64, "read beyond the end");
-                self.reads += 1;
-                (io, Op::Read { offset, len })
-            }
-            Effect::Write { io, offset, buf } => {
-                assert!(offset % block == 0 && buf.len() as u64 % block == 0 && !buf.is_empty());
-                assert!(offset + buf.len() as u64 <= self.bytes.len() as u64, "write beyond the end");
-                self.check_once(offset, &buf);
-                (io, Op::Write { offset, buf })
-            }
-            Effect::Flush { io } => {
-                self.flushes += 1;
-                (io, Op::Flush { covers: self.unflushed.len() })
-            }
-            Effect::Discard { io, offset, len } => (io, Op::Discard { offset, len }),
-            other => return Some(other),
-        };
-        assert!(self.under_way.iter().all(|(other, _)| *other != io), "{io:?} twice");
-        self.under_way.push((io, op));
-        None
-    }
-
-    /// A block of a slab is written once in a generation of the slab.
-    fn check_once(&mut self, offset: u64, buf: &[u8]) {
-        if offset < super::layout::SLABS_START {
-            return;
-        }
-        let slab = (offset - super::layout::SLABS_START) / self.slab_len;
-        let start = super::layout::SLABS_START + slab * self.slab_len;
-        let (end, slab_end) = (offset + buf.len() as u64, start + self.slab_len);
-        assert!(end <= slab_end, "a write across slabs");
-        let header = (offset == start).then(|| SlabHeader::decode(buf).expect("a header").generation);
-        let trailer = &buf[buf.len() - BLOCK_LEN..];
-        let trailer = (end == slab_end).then(|| SlabTrailer::decode(trailer).expect("a trailer").generation);
-        if let Some(generation) = header.or(trailer) {
-            if self.generations.insert(slab, generation) != Some(generation) {
-                self.written_once.retain(|&at| at < start || at >= slab_end);
-            }
-        }
-        for at in (offset..end).step_by(BLOCK_LEN) {
-            assert!(self.written_once.insert(at), "block at {at} of slab {slab} is written twice");
-        }
-    }
-
-    fn apply(&mut self, offset: u64, buf: &[u8]) {
-        self.bytes[offset as usize..offset as usize + buf.len()].copy_from_slice(buf);
-        self.bytes_written += buf.len() as u64;
-    }
-
-    /// Completes the operation at `at` of `under_way`.
-    pub(crate) fn complete(&mut self, at: usize) -> (IoId, IoResult<TestBuffers>) {
-        let (io, op) = self.under_way.remove(at);
-        self.completed += 1;
-        let error = IoError::from_os(EIO);
-        let result = match op {
-            Op::Read { .. } if self.fail_reads => IoResult::Read(Err(error)),
-            Op::Read { offset, len } => {
-                IoResult::Read(Ok(Rc::from(&self.bytes[offset as usize..offset as usize + len])))
-            }
-            _ if self.fail_writes => IoResult::Done(Err(error)),
-            Op::Write { offset, buf } => {
-                self.apply(offset, &buf);
-                self.unflushed.push((offset, buf));
-                IoResult::Done(Ok(()))
-            }
-            Op::Flush { covers } => {
-                self.harden(covers);
-                IoResult::Done(Ok(()))
-            }
-            Op::Discard { offset, len } => {
-                self.bytes[offset as usize..(offset + len) as usize].fill(0);
-                self.unflushed.push((offset, Rc::from(vec![0; len as usize])));
-                IoResult::Done(Ok(()))
-            }
-        };
-        (io, result)
-    }
-
-    fn harden(&mut self, covers: usize) {
-        let covers = covers.min(self.unflushed.len());
-        for (offset, buf) in self.unflushed.drain(..covers) {
-            self.durable[offset as usize..offset as usize + buf.len()].copy_from_slice(&buf);
-        }
-        for (_, op) in &mut self.under_way {
-            if let Op::Flush { covers: later } = op {
-                *later = later.saturating_sub(covers);
-            }
-        }
-    }
-
-    /// The device as it once was.
-    pub(crate) fn restore(&mut self, image: &[u8]) {
-        self.bytes.copy_from_slice(image);
-        self.written_once.clear();
-    }
-
-    /// What a crash leaves on the device.
-    pub(crate) fn crash(&mut self, crash: Crash, rng: &mut SmallRng) {
-        if crash == Crash::Power {
-            self.bytes = self.durable.clone();
-            for (offset, buf) in std::mem::take(&mut self.unflushed) {
-                if rng.random_bool(0.5) {
-                    self.tear(offset, &buf, rng);
-                }
-            }
-        }
-        for (_, op) in std::mem::take(&mut self.under_way) {
-            if let Op::Write { offset, buf } = op {
-                match rng.random_range(0..3) {
-                    _ if crash == Crash::KillClean => {}
-                    0 => {}
-                    1 => self.apply(offset, &buf),
-                    _ => self.tear(offset, &buf, rng),
-                }
-            }
-        }
-        self.unflushed.clear();
-        self.durable = self.bytes.clone();
-        self.written_once.clear();
-        (self.fail_reads, self.fail_writes) = (false, false);
-    }
-
-    /// Writes some sectors of `buf`.
-    fn tear(&mut self, offset: u64, buf: &[u8], rng: &mut SmallRng) {
-        for (at, sector) in buf.chunks(SECTOR_LEN).enumerate() {
-            if rng.random_bool(0.5) {
-                self.apply(offset + (at * SECTOR_LEN) as u64, sector);
-            }
-        }
-    }
-}
 
 /// A store on a device in memory, its clock, and the answers that it gave.
 pub(crate) struct World {

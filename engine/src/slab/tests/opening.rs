@@ -379,6 +379,18 @@ fn newest_wins_and_ties_are_decided_by_who_wrote_last() {
 }
 
 #[test]
+fn a_crash_brings_back_what_was_dropped_and_not_what_is_older() {
+    let mut world = world();
+    let (key, older, newer) = (name(1, 0), world.version(1), world.version(9));
+    world.put(&part(&key, newer, 100));
+    world.drop_record(&key, newer);
+    world.put(&part(&key, older, 100));
+    assert_eq!(world.held(&key), Some(older));
+    world.crash(Crash::Kill);
+    assert_eq!(world.held(&key), Some(newer));
+}
+
+#[test]
 fn an_index_that_shrank_admits_what_it_forgot() {
     let mut world = filled(100);
     for key in 100..400 {
@@ -508,7 +520,7 @@ fn golden_bytes() {
 fn golden_contents_entry() {
     let mut world = world();
     let meta = part(&name(1, 0), Version { hlc: 0x0102, coordinator: 0x0304 }, 10);
-    world.put(&crate::slab::testing::part(&name(1, 0), meta.version, 10));
+    world.put(&meta);
     let mut entry = world.store().growing[0].entries[0];
     entry.hash = hedgerow_wire::KeyHash(0x0506);
     entry.expires_ms = 0x0708;

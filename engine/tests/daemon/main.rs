@@ -1,0 +1,28 @@
+//! The daemon as its users see it: real processes, real sockets, real files, real signals.
+//!
+//! Every test has daemons of its own on folders of its own, so that all of them may run at once; how
+//! many daemons there are at a time is bounded (see [`harness`]). Nothing waits for a length of time:
+//! what is waited for is polled, with a bound that only a hang reaches.
+//!
+//! What is random is drawn from a seed that is printed; `HEDGEROW_SEED=<number>` gives it again.
+#![allow(clippy::disallowed_methods)] // processes live in real time
+#![allow(clippy::unwrap_used)] // what fails here fails the test
+
+mod bad_input;
+mod codes;
+mod conditions;
+mod connections;
+mod content;
+mod crash;
+mod damage;
+mod deadlines;
+mod eviction;
+mod faults;
+mod harness;
+mod parts;
+mod raw;
+mod semantics;
+mod settings;
+mod sizes;
+mod startup;
+mod stop;

@@ -1,0 +1,98 @@
+//! Settings that are wrong are named, with what would be right, before anything is touched.
+
+use std::net::TcpListener;
+use std::process::Command;
+
+use crate::harness::{Daemon, Failed, Setup};
+
+/// Runs `hedgerowd` with these words; it must not come up.
+fn fails(folder: &std::path::Path, words: &[&str]) -> Failed {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hedgerowd"));
+    command.current_dir(folder).args(words);
+    Daemon::launch(command, &folder.join("stderr")).err().unwrap_or_else(|| panic!("{words:?} were taken"))
+}
+
+#[test]
+fn wrong_settings_are_refused_before_anything_is_made() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let config = folder.path().join("config.toml");
+    std::fs::write(&config, "code = \"4+2\"\nshard-sice = \"1G\"\n").unwrap();
+    let cases: &[(&[&str], &[&str])] = &[
+        (&["--code", "4"], &["--code = '4'", "4+2"]),
+        (&["--code", "0+1"], &["--code = '0+1'"]),
+        (&["--code", "200+56"], &["--code = '200+56'", "255"]),
+        (&["--shards", "5"], &["--shards = '5'", "4+2"]),
+        (&["--shards", "many"], &["--shards", "many"]),
+        (&["--shard-size", "1M"], &["--shard-size = '1M'", "256M"]),
+        (&["--shard-size", "big"], &["'big'", "512M"]),
+        (&["--listen", "here"], &["--listen = 'here'", "127.0.0.1:7400"]),
+        (&["--listen", "127.0.0.1:99999"], &["--listen", "99999"]),
+        (&["--memory", "-1"], &["--memory"]),
+        (&["--ack", "soon"], &["--ack = 'soon'", "written, synced or buffered"]),
+        (&["--read-policy", "lucky"], &["--read-policy = 'lucky'", "hedged or all"]),
+        (&["--cores", "9999"], &["--cores = '9999'"]),
+        (&["--cores", "a-b"], &["--cores = 'a-b'"]),
+        (&["--cores", "0,", "--coordinators", "1"], &["--coordinators = '1'", "fewer than the 1"]),
+        (&["--min-part", "2M"], &["--min-part = '2M'", "16K"]),
+        (&["--shard", "a", "--shard", "a", "--code", "1+1"], &["--shard = 'a'", "twice"]),
+        (&["--config", "missing.toml"], &["--config", "missing.toml", "cannot be read"]),
+        (&["--config", "config.toml"], &["config.toml", "shard-sice"]),
+        (&["--nonsense"], &["--nonsense"]),
+    ];
+    for (words, says) in cases {
+        let failed = fails(folder.path(), words);
+        assert_eq!(failed.status.code(), Some(2), "{words:?}: {failed:?}");
+        for text in *says {
+            assert!(failed.stderr.contains(text), "{words:?}: '{text}' is not in {}", failed.stderr);
+        }
+    }
+    let mut left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["config.toml", "stderr"]);
+}
+
+#[test]
+fn a_port_in_use_is_named_and_nothing_is_made() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let failed = fails(folder.path(), &["--code", "1+0", "--shards", "1", "--listen", &address]);
+    assert_eq!(failed.status.code(), Some(1), "{failed:?}");
+    for text in ["--listen", address.as_str(), "another daemon"] {
+        assert!(failed.stderr.contains(text), "'{text}' is not in {}", failed.stderr);
+    }
+    assert!(!folder.path().join("hedgerow-data/shard-0").exists());
+}
+
+#[test]
+fn a_folder_that_cannot_be_used_is_named() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    std::fs::write(folder.path().join("file"), "no folder").unwrap();
+    for data in ["file", "file/below", "/proc/nothing"] {
+        let failed = fails(folder.path(), &["--data", data, "--listen", "127.0.0.1:0"]);
+        assert_eq!(failed.status.code(), Some(1), "{failed:?}");
+        assert!(failed.stderr.contains(data), "{failed:?}");
+    }
+}
+
+#[tokio::test]
+async fn printed_settings_start_the_same_daemon() {
+    let setup = Setup::new("1+1");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hedgerowd"));
+    let data = setup.data();
+    command.args(["--print-config", "--code", "1+1", "--shards", "2", "--shard-size", "256M"]);
+    command.args(["--listen", "127.0.0.1:0", "--memory", "1M", "--ack", "synced", "--data"]).arg(&data);
+    let printed = command.output().unwrap();
+    assert!(printed.status.success());
+    assert!(!data.exists(), "printing makes nothing");
+    let config = setup.folder().join("config.toml");
+    std::fs::write(&config, &printed.stdout).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hedgerowd"));
+    command.arg("--config").arg(&config);
+    let daemon = Daemon::launch(command, &setup.folder().join("stderr")).unwrap();
+    assert!(daemon.said("code 1+1") && daemon.said("writes Synced"), "{:?}", daemon.said);
+    let client = daemon.client().await;
+    client.put("object", "stored").await.unwrap();
+    assert_eq!(client.get("object").await.unwrap().unwrap().bytes, "stored");
+    daemon.stop();
+}
