@@ -40,6 +40,8 @@ const PUT_BYTES: u64 = 1 << 30;
 const BLOCK_LEN: usize = 4096;
 /// As the daemon's.
 const SPIN: Duration = Duration::from_micros(50);
+/// As the daemon's coordinator looks after its targets.
+const HEARTBEAT: Duration = Duration::from_millis(10);
 const RECEIVE_BYTES: usize = 256 << 10;
 const IOV_MAX: usize = 64;
 
@@ -150,6 +152,12 @@ async fn listen(
         checksums,
         receive: RefCell::new(vec![0; RECEIVE_BYTES]),
         queue,
+    });
+    spawn(queue, async {
+        // Without any timer the runtime now and then sleeps through a readable socket; the daemon has timers.
+        loop {
+            glommio::timer::sleep(HEARTBEAT).await;
+        }
     });
     let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| anyhow::anyhow!("{error}"))?;
     let address = listener.local_addr().map_err(|error| anyhow::anyhow!("{error}"))?;

@@ -105,8 +105,7 @@ fn print(options: &Load, name: &str, outcome: &Outcome) {
     let classes = [("get", "put"), ("put", "-")][usize::from(name == "fill")];
     let named = [classes.0, classes.1].into_iter().zip(&outcome.classes).filter(|(_, t)| t.answered > 0);
     if options.json {
-        let tallies: Vec<_> =
-            named.map(|(class, tally)| tally_json(class, tally, outcome.seconds)).collect();
+        let tallies: Vec<_> = named.map(|(class, tally)| tally_json(class, tally, outcome.seconds)).collect();
         let json = json!({
             "run": name, "seconds": outcome.seconds, "generator_share": outcome.generator_share,
             "unsent": outcome.unsent, "classes": tallies,

@@ -114,8 +114,7 @@ impl Connection {
             body: Vec::new(),
         };
         let credit = u64::from(STREAM_CREDIT_INITIAL_BYTES);
-        let pending =
-            Pending { answer, received: 0, granted: credit, put_sent: 0, put_credit: credit };
+        let pending = Pending { answer, received: 0, granted: credit, put_sent: 0, put_credit: credit };
         self.pending[slot] = Some(pending);
         self.under_way += 1;
         if request.kind == Kind::Put {
@@ -179,12 +178,7 @@ impl Connection {
     }
 
     /// Takes what the socket has and hands finished answers to `done`. Whether there may be more.
-    pub fn receive(
-        &mut self,
-        buffer: &mut [u8],
-        pattern: &Pattern,
-        done: &mut Vec<Answer>,
-    ) -> Result<bool> {
+    pub fn receive(&mut self, buffer: &mut [u8], pattern: &Pattern, done: &mut Vec<Answer>) -> Result<bool> {
         let count = match self.socket.read(buffer) {
             Ok(0) => bail!("the daemon closed the connection with {} requests under way", self.under_way),
             Ok(count) => count,
@@ -255,7 +249,8 @@ impl Connection {
     }
 
     fn end(&mut self, done: &mut Vec<Answer>) -> Result<()> {
-        let Incoming::Body { slot, header, .. } = std::mem::replace(&mut self.incoming, Incoming::None) else {
+        let Incoming::Body { slot, header, .. } = std::mem::replace(&mut self.incoming, Incoming::None)
+        else {
             return Ok(());
         };
         let Some(pending) = self.pending[slot].as_mut() else { bail!("a body without a request") };

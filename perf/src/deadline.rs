@@ -35,7 +35,7 @@ pub struct Deadline {
 }
 
 /// Objects that are asked for while their targets stall: too many for the memory tier.
-const STALLED: (u8, u64, u64) = (b's', 2_000, 64 << 10);
+const STALLED: (u8, u64, u64) = (b's', 8_000, 64 << 10);
 /// Objects of the background load: all in the memory tier.
 const HOT: (u8, u64, u64) = (b'h', 1_000, 4 << 10);
 /// Shards of the daemon.
@@ -152,7 +152,11 @@ fn report(found: &[Found]) {
         println!("- a bare 5 ms timer answered over the same socket:     {}", describe(&state.bare));
         println!("- that timer by itself:                                {}", describe(&state.bare_timer));
         if !state.early.is_empty() {
-            println!("- answered before the deadline, counted as 0 late: {} by {}", state.early.len(), describe(&state.early));
+            println!(
+                "- answered before the deadline, counted as 0 late: {} by {}",
+                state.early.len(),
+                describe(&state.early)
+            );
         }
         if state.others > 0 {
             println!("- answered otherwise than DeadlineExceeded, not counted: {}", state.others);

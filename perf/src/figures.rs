@@ -65,8 +65,11 @@ impl Daemons {
             flags.extend(options.flags.iter().map(String::as_str));
             start_daemon(&binary, &folder.join(name), core, &flags)
         };
-        let daemons =
-            Daemons { memory: start("memory", "1G")?, device: start("device", "0")?, put: start("put", "256M")? };
+        let daemons = Daemons {
+            memory: start("memory", "1G")?,
+            device: start("device", "0")?,
+            put: start("put", "256M")?,
+        };
         for (class, &len) in SIZES.iter().enumerate() {
             let set = b'0' + class as u8;
             fill(&daemons.memory, set, MEMORY_BYTES / len, Sizes::Fixed(len), pattern)?;
@@ -95,9 +98,7 @@ fn source(options: &Figures, load: BareLoad, class: usize) -> Box<dyn Source> {
     match load {
         BareLoad::Memory => Box::new(Uniform::gets(set, MEMORY_BYTES / len, Sizes::Fixed(len))),
         BareLoad::Device => Box::new(Uniform::gets(set, device_objects(options, len), Sizes::Fixed(len))),
-        BareLoad::Put => {
-            Box::new(Puts { set, next: 0, objects: REGION_BYTES / len, object_len: len })
-        }
+        BareLoad::Put => Box::new(Puts { set, next: 0, objects: REGION_BYTES / len, object_len: len }),
     }
 }
 

@@ -132,7 +132,10 @@ impl Tally {
     /// Names and counts of what was not answered `Ok`.
     pub fn failures(&self) -> Vec<(Status, u64)> {
         let others = Status::ALL.iter().filter(|status| **status != Status::Ok);
-        others.map(|&status| (status, self.statuses[status as usize])).filter(|(_, count)| *count > 0).collect()
+        others
+            .map(|&status| (status, self.statuses[status as usize]))
+            .filter(|(_, count)| *count > 0)
+            .collect()
     }
 }
 
@@ -301,13 +304,7 @@ impl Run<'_> {
     }
 
     /// Waits for answers, room in a socket, the next arrival or the end, and takes what came.
-    fn wait(
-        &mut self,
-        now: u64,
-        issuing: bool,
-        buffer: &mut [u8],
-        done: &mut Vec<Answer>,
-    ) -> Result<()> {
+    fn wait(&mut self, now: u64, issuing: bool, buffer: &mut [u8], done: &mut Vec<Answer>) -> Result<()> {
         let mut wake_ns = now + 100_000_000;
         for (applies, at) in [
             (issuing && self.plan.rate.is_some(), self.next_arrival_ns),

@@ -32,19 +32,19 @@ impl Random {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.0)
     }
 
     /// A number below `bound` (which is not 0).
     pub fn below(&mut self, bound: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+        ((u128::from(self.draw()) * u128::from(bound)) >> 64) as u64
     }
 
     /// A number in `[0, 1)`.
     pub fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+        (self.draw() >> 11) as f64 / (1u64 << 53) as f64
     }
 }
 
@@ -57,7 +57,7 @@ pub struct Pattern {
 impl Default for Pattern {
     fn default() -> Pattern {
         let mut random = Random::new(0);
-        Pattern { pool: (0..POOL_LEN).map(|_| random.next() as u8).collect() }
+        Pattern { pool: (0..POOL_LEN).map(|_| random.draw() as u8).collect() }
     }
 }
 

@@ -234,7 +234,9 @@ mod tests {
 
     #[test]
     fn what_is_no_trace_is_refused() {
-        for text in ["", "a,b\n1,2", "block_id,io_size,io_offset,op_name,op_count,rs_shard_id\n1,x,0,getX,1,0"] {
+        for text in
+            ["", "a,b\n1,2", "block_id,io_size,io_offset,op_name,op_count,rs_shard_id\n1,x,0,getX,1,0"]
+        {
             assert!(parse(text).is_err(), "{text}");
         }
     }

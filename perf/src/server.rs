@@ -115,7 +115,10 @@ pub fn daemon_binary(named: Option<&Path>) -> Result<PathBuf> {
         None => std::env::current_exe()?.with_file_name("hedgerowd"),
     };
     if !path.is_file() {
-        bail!("{} does not exist: build it (cargo build --release), or name it with --daemon", path.display());
+        bail!(
+            "{} does not exist: build it (cargo build --release), or name it with --daemon",
+            path.display()
+        );
     }
     Ok(path)
 }

@@ -149,12 +149,12 @@ impl Source for Lookaside {
                     self.admitted_bytes += self.part_bytes(answer.request.object_len);
                 }
             }
-            _ if matches!(answer.status, Status::NotFound | Status::Unavailable) => {
-                if self.putting.insert(object) {
+            _ => {
+                let missing = matches!(answer.status, Status::NotFound | Status::Unavailable);
+                if missing && self.putting.insert(object) {
                     self.to_put.push_back(object);
                 }
             }
-            _ => {}
         }
     }
 }
@@ -190,9 +190,9 @@ impl Source for Parts {
             parts.iter().filter(|part| part.state == PartState::Present).count()
         };
         let needed = |code: Code, stripe_len: u32| if stripe_len == 0 { 1 } else { code.k() };
-        let readable =
-            stat.records.iter().all(|r| present(&r.parts) >= needed(r.code, r.stripe_len));
-        let missing: usize = stat.records.iter().map(|r| r.code.n() - present(&r.parts).min(r.code.n())).sum();
+        let readable = stat.records.iter().all(|r| present(&r.parts) >= needed(r.code, r.stripe_len));
+        let missing: usize =
+            stat.records.iter().map(|r| r.code.n() - present(&r.parts).min(r.code.n())).sum();
         if !readable {
             self.remains += 1;
             return;
@@ -312,7 +312,8 @@ mod tests {
     #[test]
     fn one_key_of_so_many_is_asked_for() {
         let mut popularity = Popularity::new(&[(100_000, 1_000)], 8);
-        let keys: HashSet<u64> = (0..20_000).map(|_| popularity.next()).filter(|key| *key < ONE_HITS).collect();
+        let keys: HashSet<u64> =
+            (0..20_000).map(|_| popularity.next()).filter(|key| *key < ONE_HITS).collect();
         assert!((9_000..13_500).contains(&keys.len()), "{} of about 12,500 keys", keys.len());
         assert!(popularity.one_hits > 100, "{} of about 177", popularity.one_hits);
     }
