@@ -257,6 +257,28 @@ fn a_slab_without_a_table_is_forgotten_unseen() {
 }
 
 #[test]
+fn what_is_being_replaced_is_not_written_behind_its_successor() {
+    let mut world = world();
+    let (key, old) = (name(1, 0), world.version(1));
+    world.put(&part(&key, old, 3000));
+    world.touch(&key);
+    // Until eviction reads the part to keep it.
+    let begin = slab_start(0, SLAB) + BLOCK_LEN as u64;
+    let reads_it = |(_, op): &(_, Op)| matches!(op, Op::Read { offset, .. } if *offset == begin);
+    let mut filler = 1000;
+    while !world.device.under_way.iter().any(reads_it) {
+        if !world.step() {
+            filler += 1;
+            world.begin_write(&put(&part(&name(filler, 0), world.version(2), 16_000)));
+        }
+    }
+    let new = world.version(7);
+    let token = world.begin_write(&put(&part(&key, new, 3000)));
+    assert_eq!(world.answer(token), PartAnswer::Stored);
+    assert_eq!((world.stats().parts_reinserted, world.held(&key)), (0, Some(new)));
+}
+
+#[test]
 fn a_newer_version_under_way_is_not_overtaken_by_the_old_one() {
     // The old version is used, so that eviction keeps it, while a newer one is written; after every
     // crash what is read is never older than what was acknowledged.

@@ -250,6 +250,33 @@ fn a_part_at_another_place_is_damaged() {
     assert_eq!(world.held(&name(1, 1)), Some(version));
 }
 
+#[test]
+fn an_older_part_of_the_record_at_the_place_of_the_newer_one_is_damaged() {
+    let mut world = world();
+    let (old, new) = (world.version(5), world.version(6));
+    world.put(&part(&name(1, 0), old, 9000));
+    world.put(&part(&name(1, 0), new, 9000));
+    let (from, to) = (SLABS_START as usize + BLOCK_LEN, SLABS_START as usize + 4 * BLOCK_LEN);
+    world.device.bytes.copy_within(from..from + 3 * BLOCK_LEN, to);
+    assert_eq!(world.read(&name(1, 0)), PartAnswer::Damaged);
+    assert!(absent(&world.read(&name(1, 0))) >= new);
+}
+
+#[test]
+fn a_read_that_is_overtaken_by_a_write_teaches_nothing_wrong() {
+    let mut world = world();
+    let key = name(1, 0);
+    let old = Version { coordinator: 1, ..world.version(5) };
+    let new = Version { coordinator: 2, ..old };
+    world.put(&part(&key, old, 100));
+    let read = world.begin_read(&key, None);
+    let held_back = world.device.under_way.pop().expect("a read is under way");
+    world.put(&part(&key, new, 100));
+    world.device.under_way.push(held_back);
+    assert!(matches!(world.answer(read), PartAnswer::Part { meta, .. } if meta.version == old));
+    assert_eq!(world.confirm(&key, old), PartAnswer::Held(Standing::Newer));
+}
+
 /// Makes the index confuse `other` with `key`: it points to the part of `key` for both.
 fn collide(world: &mut World, key: u32, other: u32) {
     let entry = world.store().lookup(name(key, 0).hash, name(key, 0).record).expect("an entry");
