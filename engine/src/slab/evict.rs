@@ -118,7 +118,7 @@ impl<D: Buffers> Store<D> {
         if self.closing != super::close::Closing::Open {
             return false;
         }
-        let coming = self.slabs.free_count() + self.slabs.leaving_count();
+        let coming = self.slabs.free_count() + self.slabs.discarding_count();
         let index_fills = self.index.len() * 100 >= self.index.slots() * 90;
         coming < self.config.free_slabs_target || index_fills
     }

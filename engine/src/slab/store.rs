@@ -218,7 +218,7 @@ impl<D: Buffers> Store<D> {
             (Io::Table(slab), IoResult::Done(result)) => self.table_done(slab, result, now),
             (Io::Flush, IoResult::Done(result)) => self.flush_done(result, now),
             (Io::Persist, IoResult::Done(result)) => self.persist_step_done(result, now),
-            (Io::Discard(slab), IoResult::Done(_)) => self.slabs.free(slab),
+            (Io::Discard(slab), IoResult::Done(_)) => self.slabs.discarded(slab),
             _ => panic!("operation {io:?} was completed with the result of another kind"),
         }
     }
@@ -342,6 +342,7 @@ impl<D: Buffers> Store<D> {
         if !self.config.discard {
             return self.slabs.free(slab);
         }
+        self.slabs.discard();
         let offset = self.slabs.device_offset(slab, 0);
         let io = self.start(Io::Discard(slab));
         self.out.push_back(Effect::Discard { io, offset, len: u64::from(self.slabs.slab_len()) });

@@ -531,6 +531,38 @@ fn a_failed_write_closes_its_slab_and_the_next_one_takes_over() {
 }
 
 #[test]
+fn a_newer_write_that_fails_leaves_the_older_one_under_way() {
+    for again in [1, 2, 3] {
+        let mut world = World::new(8, SLAB, 1, |config| config.commit_len_max = 16 << 10);
+        let key = name(1, 0);
+        world.put(&part(&name(9, 0), world.version(0), 10));
+        let versions = [world.version(2), world.version(4)];
+        let first = world.begin_write(&put(&part(&key, versions[0], 5000)));
+        let second = world.begin_write(&put(&part(&key, versions[1], 10_000)));
+        world.begin_write(&put(&part(&name(8, 0), world.version(0), 10_000)));
+        assert_eq!(world.device.under_way.len(), 2, "both batches are under way");
+        world.device.fail_writes = true;
+        let (io, result) = world.device.complete(1);
+        world.device.fail_writes = false;
+        let now = world.now;
+        world.store().complete(io, result, now);
+        world.drain();
+        assert_eq!(world.answers.remove(&second), Some(PartAnswer::Failed));
+        // What is written next is measured against the first one, whatever became of the second.
+        let next = world.version(again * 2 - 1);
+        let answer = world.write(&put(&part(&key, next, 300)));
+        let expected = if next < versions[0] {
+            PartAnswer::Superseded { version: versions[0] }
+        } else {
+            PartAnswer::Stored
+        };
+        assert_eq!(answer, expected);
+        assert_eq!(world.answers.remove(&first), Some(PartAnswer::Stored));
+        assert_eq!(world.held(&key), Some(next.max(versions[0])));
+    }
+}
+
+#[test]
 fn a_buffered_part_that_never_reaches_the_device_leaves_nothing_older() {
     let mut world = world();
     let (key, old, new) = (name(1, 0), world.version(1), world.version(2));
