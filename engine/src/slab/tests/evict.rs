@@ -33,6 +33,7 @@ fn fill(world: &mut World, slabs: f64) {
 fn the_fate_of_a_part() {
     let plain = Life {
         expired: false,
+        damaged: false,
         being_replaced: false,
         tombstone: false,
         young: true,
@@ -51,6 +52,7 @@ fn the_fate_of_a_part() {
         (Life { orphan: true, touched: true, pinned: true, ..plain }, Fate::Forget),
         (Life { expired: true, touched: true, pinned: true, ..plain }, Fate::Forget),
         (Life { expired: true, tombstone: true, ..plain }, Fate::Forget),
+        (Life { damaged: true, tombstone: true, pinned: true, ..plain }, Fate::Forget),
         (Life { being_replaced: true, touched: true, tombstone: true, ..plain }, Fate::Forget),
     ];
     for (life, expected) in cases {
