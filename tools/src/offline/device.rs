@@ -2,10 +2,10 @@
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use memmap2::{Advice, Mmap};
+use memmap2::{Advice, Mmap, MmapOptions};
 
 use crate::failure::Failure;
 
@@ -20,20 +20,26 @@ impl Device {
     /// Maps a file or block device.
     pub fn open(path: &Path) -> Result<Device, Failure> {
         let wrong = |error: std::io::Error| Failure::file("read", path, &error);
-        let mut file = File::open(path).map_err(wrong)?;
-        if file.metadata().map_err(wrong)?.is_dir() {
+        let kind = std::fs::metadata(path).map_err(wrong)?.file_type();
+        if kind.is_dir() {
             let message = format!("{} is a folder; slab files are the files in it", path.display());
             return Err(Failure::Local(message));
         }
+        if !kind.is_file() && !kind.is_block_device() {
+            let message = format!("{} is neither a file nor a block device", path.display());
+            return Err(Failure::Local(message));
+        }
+        let mut file = File::open(path).map_err(wrong)?;
         // The metadata of a block device do not know its length.
         let len = file.seek(SeekFrom::End(0)).map_err(wrong)?;
+        let len = usize::try_from(len).map_err(|_| wrong(std::io::ErrorKind::FileTooLarge.into()))?;
         if len == 0 {
             return Ok(Device { path: path.to_owned(), map: None });
         }
         // SAFETY: nothing but bytes is made of the mapping, and each of them is checked before it is
         // believed, so that a daemon that writes meanwhile does no harm. A file that is cut while it is
         // mapped ends the process with a signal, as it would end any other reader of a mapping.
-        let map = unsafe { Mmap::map(&file) }.map_err(wrong)?;
+        let map = unsafe { MmapOptions::new().len(len).map(&file) }.map_err(wrong)?;
         // Only advice.
         let _ = map.advise(Advice::Sequential);
         Ok(Device { path: path.to_owned(), map: Some(map) })

@@ -281,6 +281,9 @@ fn files_that_are_no_slab_files_are_refused() {
         }
     }
     run(hedgerow().args(["inspect", "/nonexistent"]), b"").fails(4, "cannot read /nonexistent: no such file");
+    run(hedgerow().args(["inspect", "/dev/zero"]), b"")
+        .fails(4, "/dev/zero is neither a file nor a block device");
+    run(hedgerow().args(["inspect", "/"]), b"").fails(4, "/ is a folder");
 }
 
 #[test]
