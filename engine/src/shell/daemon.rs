@@ -16,7 +16,7 @@ use super::clock;
 use super::core::{Core, Shared};
 use super::device::{self, DeviceError};
 use super::identity::{self, Identity, IdentityError};
-use super::limits::MAILBOX_MESSAGES;
+use super::limits::{MAILBOX_MESSAGES, SLEEP_MAX};
 use super::mailbox::Message;
 pub use super::opening::OpenedShard;
 use super::opening::{open_shard, target};
@@ -285,6 +285,12 @@ impl CoreStart {
             "data path",
         );
         let core = self.build(data_path);
+        glommio::spawn_local(async {
+            loop {
+                glommio::timer::sleep(SLEEP_MAX).await;
+            }
+        })
+        .detach();
         for (peer, sender) in self.senders.into_iter().enumerate() {
             if let Some(sender) = sender {
                 let outbox = core.outbox(peer).clone();

@@ -82,7 +82,7 @@ impl<D: Buffers> Store<D> {
             // The slab may have been let go since: only what the index still points to is damaged.
             Err(_) if !self.index.points_to(entry.slab, entry.offset) => None,
             Err(Fault::Head) => Some(Err(PartDamage::Head)),
-            Err(Fault::Payload(_)) => Some(Err(PartDamage::Payload)),
+            Err(Fault::Payload) => Some(Err(PartDamage::Payload)),
         }
     }
 }
