@@ -35,10 +35,8 @@ pub const MAILBOX_MESSAGES: usize = 4096;
 pub const UNFINISHED_MAX: Duration = Duration::from_secs(20);
 /// How often a core looks after its connections and the end of the process.
 pub const HOUSEKEEPING: Duration = Duration::from_millis(50);
-/// How long a core sleeps at most. glommio 0.9 may park with tasks that are ready: if the preemption
-/// timer is over before the first of them runs (the thread was descheduled just then), its
-/// `run_task_queues` says that there was nothing to run. Without any timer it would sleep for ever.
-pub const SLEEP_MAX: Duration = Duration::from_millis(5);
+/// How often every core is woken from outside; see [`super::pulse`].
+pub const PULSE: Duration = Duration::from_millis(2);
 /// How long a stopping daemon waits for requests under way.
 pub const DRAIN_MAX: Duration = Duration::from_secs(5);
 
