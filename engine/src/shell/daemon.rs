@@ -16,10 +16,11 @@ use super::clock;
 use super::core::{Core, Shared};
 use super::device::{self, DeviceError};
 use super::identity::{self, Identity, IdentityError};
-use super::limits::{HEARTBEATS, MAILBOX_MESSAGES, PREEMPT};
+use super::limits::{MAILBOX_MESSAGES, PREEMPT};
 use super::mailbox::Message;
 pub use super::opening::OpenedShard;
 use super::opening::{open_shard, target};
+use super::pulse::{Heart, Pulse};
 use super::serving;
 use super::settings::Settings;
 use crate::codec::Codec;
@@ -80,6 +81,8 @@ pub struct Daemon {
     /// The codec's kernel.
     pub kernel: &'static str,
     _identity: Identity,
+    /// Dropped when the cores have ended.
+    _pulse: Pulse,
 }
 
 /// Stops a daemon.
@@ -104,7 +107,8 @@ pub fn start(settings: Settings) -> Result<Daemon, StartError> {
         shared.settings.shards.iter().map(|(path, size)| device::prepare(path, *size)).collect();
     let (reports, opened) = mpsc::channel();
     let go = Arc::new(OnceLock::new());
-    let cores = spawn_cores(&shared, prepared, &reports, &go, listener)?;
+    let pulse = Pulse::start();
+    let cores = spawn_cores(&shared, prepared, &reports, &go, (listener, pulse.heart()))?;
     drop(reports);
     let mut shards: Vec<Option<Result<OpenedShard, String>>> = vec![None; shared.settings.shards.len()];
     for Opened { shard, result } in opened {
@@ -112,7 +116,8 @@ pub fn start(settings: Settings) -> Result<Daemon, StartError> {
     }
     let never = || Err("its core ended before it was opened".to_owned());
     let shards: Vec<_> = shards.into_iter().map(|shard| shard.unwrap_or_else(never)).collect();
-    let daemon = Daemon { kernel: Codec::new().kernel(), cores, shards, shared, _identity: identity };
+    let kernel = Codec::new().kernel();
+    let daemon = Daemon { kernel, cores, shards, shared, _identity: identity, _pulse: pulse };
     daemon.check_shards()?;
     let highest = daemon.shards.iter().flatten().map(|shard| shard.highest).max();
     // Nobody else sets it.
@@ -181,7 +186,7 @@ fn spawn_cores(
     prepared: Vec<Result<u64, DeviceError>>,
     reports: &mpsc::Sender<Opened>,
     go: &Arc<OnceLock<Version>>,
-    listener: StdListener,
+    (listener, heart): (StdListener, Heart),
 ) -> Result<Vec<ExecutorJoinHandle<()>>, StartError> {
     let mut prepared: Vec<_> = prepared.into_iter().map(Some).collect();
     let mut listener = Some(listener);
@@ -199,12 +204,17 @@ fn spawn_cores(
             reports: reports.clone(),
             go: go.clone(),
             listener: listener.take(),
+            heart: heart.clone(),
         };
         let builder = LocalExecutorBuilder::new(Placement::Fixed(shared.settings.cores[id]))
             .name(&format!("core-{id}"))
             .spin_before_park(shared.settings.spin)
             .ring_depth(1024);
-        let handle = builder.spawn(move || start.run());
+        let heart = heart.clone();
+        let handle = builder.spawn(move || async move {
+            start.run().await;
+            heart.stop(id);
+        });
         let message = |error: glommio::GlommioError<()>| error.to_string();
         handles.push(handle.map_err(|error| StartError::Runtime { core: id, message: message(error) })?);
     }
@@ -275,6 +285,7 @@ struct CoreStart {
     reports: mpsc::Sender<Opened>,
     go: Arc<OnceLock<Version>>,
     listener: Option<StdListener>,
+    heart: Heart,
 }
 
 impl CoreStart {
@@ -285,14 +296,7 @@ impl CoreStart {
             "data path",
         );
         let core = self.build(data_path);
-        for period in HEARTBEATS {
-            let beat = async move {
-                loop {
-                    glommio::timer::sleep(period).await;
-                }
-            };
-            glommio::spawn_local(beat).detach();
-        }
+        glommio::spawn_local(self.heart.clone().beat(self.id)).detach();
         for (peer, sender) in self.senders.into_iter().enumerate() {
             if let Some(sender) = sender {
                 let outbox = core.outbox(peer).clone();
@@ -353,6 +357,5 @@ async fn receive(core: Rc<Core>, peer: usize, receiver: SharedReceiver<Message>)
     while let Some(message) = receiver.recv().await {
         core.receive(peer, message);
         core.pump();
-        glommio::yield_if_needed().await;
     }
 }

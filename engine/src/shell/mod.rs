@@ -24,6 +24,7 @@ mod member;
 mod oneshot;
 mod opening;
 mod outgoing;
+mod pulse;
 mod put;
 mod request;
 mod serving;

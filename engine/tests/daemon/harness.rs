@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use hedgerow_client::messages::{
@@ -169,6 +169,32 @@ pub struct Failed {
     pub stderr: String,
 }
 
+/// What the last line begins with that a daemon writes when it starts.
+const LISTENING: &str = "listening on ";
+
+/// The lines of a daemon's standard output, until it listens or has ended.
+fn said_until_it_listens(child: &mut Child) -> Vec<String> {
+    let stdout = BufReader::new(child.stdout.take().unwrap());
+    let (sender, lines) = mpsc::channel();
+    // Ends with the process, or with the receiver.
+    std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+    let mut said: Vec<String> = Vec::new();
+    loop {
+        match lines.recv_timeout(BOUND) {
+            Ok(line) => said.push(line),
+            Err(mpsc::RecvTimeoutError::Disconnected) => return said,
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                panic!("it neither listens nor ends, and has said {said:?}");
+            }
+        }
+        if said.last().is_some_and(|line| line.starts_with(LISTENING)) {
+            return said;
+        }
+    }
+}
+
 /// A running daemon. Dropping it kills it.
 pub struct Daemon {
     child: Child,
@@ -191,18 +217,8 @@ impl Daemon {
             });
         }
         let mut child = command.spawn().unwrap();
-        let mut said = Vec::new();
-        let mut address = None;
-        // Ends with the process, whatever happens.
-        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
-            let line = line.unwrap();
-            let listening = line.strip_prefix("listening on ").map(|text| text.parse().unwrap());
-            said.push(line);
-            if listening.is_some() {
-                address = listening;
-                break;
-            }
-        }
+        let said = said_until_it_listens(&mut child);
+        let address = said.last().and_then(|line| line.strip_prefix(LISTENING)).map(|at| at.parse().unwrap());
         match address {
             Some(address) => Ok(Daemon { child, address, said, stderr: stderr.to_owned() }),
             None => {
