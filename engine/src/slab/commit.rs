@@ -308,6 +308,7 @@ impl<D: Buffers> Store<D> {
             // It replaces an entry, so there is room.
             let _ = self.index.insert(part.hash, part.record, &index_entry(slab, part));
             self.damage.remove(part.hash, part.record);
+            self.exact.put(part.hash, part.record, part.version);
         }
         self.reinsertion_settled();
     }

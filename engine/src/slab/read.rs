@@ -274,8 +274,7 @@ impl<D: Buffers> Store<D> {
                 let headless = head.is_err().then(|| upper_bound(&entry));
                 let held = self.judge_head(read.hash, read.record, &entry, head);
                 if let Some(held) = held.filter(|&held| held <= drop.version).or(headless) {
-                    self.forget_entry(drop.hash, drop.record, &entry, held);
-                    self.counters.parts_dropped += 1;
+                    self.finish_drop(&drop, &entry, held, now);
                 }
             }
             Want::Write(write) => {
@@ -299,6 +298,17 @@ impl<D: Buffers> Store<D> {
         if current && head.meta.key_hash() == read.hash && head.meta.record == read.record {
             self.exact.put(read.hash, read.record, head.meta.version);
         }
+    }
+
+    /// The part at `entry` is to be dropped. If eviction has put it elsewhere meanwhile, it is dropped there.
+    fn finish_drop(&mut self, drop: &PartDrop, entry: &Entry, held: Version, now: Now) {
+        let current = self.lookup(drop.hash, drop.record);
+        if current.is_some_and(|current| (current.slab, current.offset) != (entry.slab, entry.offset)) {
+            self.drop_record(drop, now);
+            return;
+        }
+        self.forget_entry(drop.hash, drop.record, entry, held);
+        self.counters.parts_dropped += u64::from(current.is_some());
     }
 
     /// The answer to a read, from what the device gave.
@@ -325,6 +335,8 @@ impl<D: Buffers> Store<D> {
         if meta.expired(now.wall_ms()) {
             self.counters.parts_expired += 1;
             self.forget_entry(name.hash, name.record, &entry, meta.version);
+            // Also if eviction has put it elsewhere meanwhile: the answer must cover it.
+            self.forgotten_through = self.forgotten_through.max(meta.version);
             return PartAnswer::Absent { forgotten_through: self.forgotten_through };
         }
         if wanted.is_some_and(|wanted| wanted != meta.version) {

@@ -151,7 +151,8 @@ impl<D: Buffers> Store<D> {
     }
 
     /// Lets a record go if it holds the given version or an older one. At once: `Dropped`, or `Failed` if
-    /// the shard is set aside.
+    /// the shard is set aside. Where the clocks are the same and only the header tells whose version it
+    /// is, that is read after the answer; if it cannot be, the part stays.
     ///
     /// Only the index forgets. A crash brings the part back, and with it the state before the drop: what
     /// is older lies in the same or an older slab, which is let go before.

@@ -287,13 +287,8 @@ fn a_slab_without_a_table_is_forgotten_unseen() {
     }
 }
 
-#[test]
-fn what_is_being_replaced_is_not_written_behind_its_successor() {
-    let mut world = world();
-    let (key, old) = (name(1, 0), world.version(1));
-    world.put(&part(&key, old, 3000));
-    world.touch(&key);
-    // Until eviction reads the part to keep it.
+/// Writes other parts until eviction reads the first part of slab 0 to keep it.
+fn until_kept(world: &mut World) {
     let begin = slab_start(0, SLAB) + BLOCK_LEN as u64;
     let reads_it = |(_, op): &(_, Op)| matches!(op, Op::Read { offset, .. } if *offset == begin);
     let mut filler = 1000;
@@ -303,10 +298,34 @@ fn what_is_being_replaced_is_not_written_behind_its_successor() {
             world.begin_write(&put(&part(&name(filler, 0), world.version(2), 16_000)));
         }
     }
+}
+
+#[test]
+fn what_is_being_replaced_is_not_written_behind_its_successor() {
+    let mut world = world();
+    let key = name(1, 0);
+    world.put(&part(&key, world.version(1), 3000));
+    world.touch(&key);
+    until_kept(&mut world);
     let new = world.version(7);
     let token = world.begin_write(&put(&part(&key, new, 3000)));
     assert_eq!(world.answer(token), PartAnswer::Stored);
     assert_eq!((world.stats().parts_reinserted, world.held(&key)), (0, Some(new)));
+}
+
+#[test]
+fn what_is_dropped_while_it_is_kept_stays_dropped() {
+    let mut world = world();
+    let (key, version) = (name(1, 0), world.version(1));
+    world.put(&part(&key, version, 3000));
+    world.touch(&key);
+    until_kept(&mut world);
+    while world.stats().parts_reinserted == 0 {
+        assert!(world.step());
+    }
+    world.drop_record(&key, version);
+    world.run();
+    assert_eq!(world.held(&key), None);
 }
 
 #[test]
