@@ -16,7 +16,7 @@ use super::clock;
 use super::core::{Core, Shared};
 use super::device::{self, DeviceError};
 use super::identity::{self, Identity, IdentityError};
-use super::limits::{MAILBOX_MESSAGES, SLEEP_MAX};
+use super::limits::{HEARTBEATS, MAILBOX_MESSAGES, PREEMPT};
 use super::mailbox::Message;
 pub use super::opening::OpenedShard;
 use super::opening::{open_shard, target};
@@ -281,16 +281,18 @@ impl CoreStart {
     async fn run(self) {
         let data_path = glommio::executor().create_task_queue(
             Shares::Static(1000),
-            Latency::Matters(Duration::from_micros(100)),
+            Latency::Matters(PREEMPT),
             "data path",
         );
         let core = self.build(data_path);
-        glommio::spawn_local(async {
-            loop {
-                glommio::timer::sleep(SLEEP_MAX).await;
-            }
-        })
-        .detach();
+        for period in HEARTBEATS {
+            let beat = async move {
+                loop {
+                    glommio::timer::sleep(period).await;
+                }
+            };
+            glommio::spawn_local(beat).detach();
+        }
         for (peer, sender) in self.senders.into_iter().enumerate() {
             if let Some(sender) = sender {
                 let outbox = core.outbox(peer).clone();

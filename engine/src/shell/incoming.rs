@@ -228,7 +228,9 @@ impl Connection {
         let requests = self.requests.borrow();
         match requests.get(&id) {
             Some(request) if !request.cancelled.get() => {
-                Err(Ended::Stream("it used the id of a request under way"))
+                let message = "the id of a request under way was used again";
+                self.send_error(Op::Hello, 0, Status::BadRequest, message);
+                Err(Ended::Stream(message))
             }
             _ => Ok(()),
         }

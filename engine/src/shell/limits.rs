@@ -37,10 +37,20 @@ pub const MAILBOX_MESSAGES: usize = 4096;
 pub const UNFINISHED_MAX: Duration = Duration::from_secs(20);
 /// How often a core looks after its connections and the end of the process.
 pub const HOUSEKEEPING: Duration = Duration::from_millis(50);
-/// How long a core sleeps at most. glommio 0.9 may park with tasks that are ready: if the preemption
-/// timer is over before the first of them runs (the thread was descheduled just then), its
-/// `run_task_queues` says that there was nothing to run. Without any timer it would sleep for ever.
-pub const SLEEP_MAX: Duration = Duration::from_millis(5);
+/// How long a core works on tasks before it looks at its timers and devices again. Shorter would meet
+/// what [`HEARTBEATS`] is there for more often.
+pub const PREEMPT: Duration = Duration::from_micros(500);
+/// Timers that wake a core though nothing else does. glommio 0.9 may park with tasks that are ready: if
+/// the preemption timer is over before the first of them runs (the thread was descheduled just then), its
+/// `run_task_queues` says that there was nothing to run. The task of the timer that would end the nap may
+/// itself be among them, so there are several, of periods that hardly ever come together.
+pub const HEARTBEATS: [Duration; 5] = [
+    Duration::from_millis(7),
+    Duration::from_millis(19),
+    Duration::from_millis(47),
+    Duration::from_millis(113),
+    Duration::from_millis(271),
+];
 /// How long a stopping daemon waits for requests under way.
 pub const DRAIN_MAX: Duration = Duration::from_secs(5);
 

@@ -43,7 +43,9 @@ async fn ten_thousand_connections_that_send_nothing_and_slow_ones() {
     let unfinished = frame(&get(5), Some(&key("bystander")), &[]);
     slow.send_bytes(&unfinished[..50]);
     let mut announced = Raw::greeted(daemon.address);
-    announced.send_bytes(&frame(&put(5, &content(2, 1 << 20)), Some(&key("announced")), &content(2, 1 << 20))[..300]);
+    announced.send_bytes(
+        &frame(&put(5, &content(2, 1 << 20)), Some(&key("announced")), &content(2, 1 << 20))[..300],
+    );
     eventually("all are taken", || async {
         (counter(&client, "connections").await >= count as u64 + 3).then_some(())
     })
@@ -102,10 +104,8 @@ async fn bodies_that_are_announced_and_never_sent_hold_no_memory() {
     served(&client).await;
     // The bodies on their way are bounded; what is beyond is refused, and others can still write.
     drop(held);
-    eventually("all are gone", || async {
-        (counter(&client, "put_body_bytes").await == 0).then_some(())
-    })
-    .await;
+    eventually("all are gone", || async { (counter(&client, "put_body_bytes").await == 0).then_some(()) })
+        .await;
     client.put("after", "it").await.unwrap();
 }
 

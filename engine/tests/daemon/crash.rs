@@ -109,11 +109,8 @@ async fn live_and_die(setup: &Setup, model: &Model, random: &mut SmallRng, what:
     let client = daemon.client().await;
     check(&client, model, what).await;
     let goal = random.random_range(1..=WRITES_MAX);
-    let progress = Rc::new(Progress {
-        acknowledged: Default::default(),
-        enough: tokio::sync::Notify::new(),
-        goal,
-    });
+    let progress =
+        Rc::new(Progress { acknowledged: Default::default(), enough: tokio::sync::Notify::new(), goal });
     let local = tokio::task::LocalSet::new();
     let writers: Vec<_> = (0..WRITERS)
         .map(|writer| {

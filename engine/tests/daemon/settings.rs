@@ -46,7 +46,8 @@ fn wrong_settings_are_refused_before_anything_is_made() {
             assert!(failed.stderr.contains(text), "{words:?}: '{text}' is not in {}", failed.stderr);
         }
     }
-    let mut left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let mut left: Vec<_> =
+        std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     left.sort();
     assert_eq!(left, ["config.toml", "stderr"]);
 }
