@@ -27,7 +27,7 @@ pub struct Demo {
     #[arg(long, value_name = "N", default_value_t = 4000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     objects: u32,
     /// Share of the damaged shard's reads that give wrong bytes
-    #[arg(long, value_name = "PERCENT", default_value = "100%", value_parser = text::parse_share)]
+    #[arg(long, value_name = "PERCENT", default_value = "1%", value_parser = text::parse_share)]
     damage: u32,
     /// Where to put the daemons' files for the time being [default: TMPDIR, or /var/tmp]
     #[arg(long, value_name = "FOLDER")]
