@@ -40,8 +40,8 @@ const PUT_BYTES: u64 = 1 << 30;
 const BLOCK_LEN: usize = 4096;
 /// As the daemon's.
 const SPIN: Duration = Duration::from_micros(50);
-/// As the daemon's coordinator looks after its targets.
-const HEARTBEAT: Duration = Duration::from_millis(10);
+/// Longest sleep over a task queue that has something to do.
+const HEARTBEAT: Duration = Duration::from_millis(1);
 const RECEIVE_BYTES: usize = 256 << 10;
 const IOV_MAX: usize = 64;
 
@@ -112,6 +112,7 @@ struct Peer {
 
 /// Serves from a new file in `folder` on `core` until the process ends.
 pub fn serve(folder: &Path, core: usize) -> Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     let path = folder.join("bare-objects");
     let on_device = write_objects(&path)?;
     let puts = folder.join("bare-puts");
@@ -153,23 +154,24 @@ async fn listen(
         receive: RefCell::new(vec![0; RECEIVE_BYTES]),
         queue,
     });
-    spawn(queue, async {
-        // Without any timer the runtime now and then sleeps through a readable socket; the daemon has timers.
-        loop {
-            glommio::timer::sleep(HEARTBEAT).await;
-        }
-    });
     let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| anyhow::anyhow!("{error}"))?;
     let address = listener.local_addr().map_err(|error| anyhow::anyhow!("{error}"))?;
     println!("listening on {address}");
     io::stdout().flush()?;
+    spawn(queue, async move {
+        while let Ok(stream) = listener.accept().await {
+            let there = bare.clone();
+            spawn(bare.queue, async move {
+                // The generator closes its connections as it likes.
+                let _ = there.connection(stream).await;
+            });
+        }
+    });
+    // The runtime (glommio 0.9.0, `LocalExecutor::run_task_queues`) takes a task queue that is preempted
+    // before its first task for an idle one, and may sleep over it. A timer of the main future, which
+    // is in no queue, ends such a sleep.
     loop {
-        let stream = listener.accept().await.map_err(|error| anyhow::anyhow!("{error}"))?;
-        let there = bare.clone();
-        spawn(bare.queue, async move {
-            // The generator closes its connections as it likes.
-            let _ = there.connection(stream).await;
-        });
+        glommio::timer::sleep(HEARTBEAT).await;
     }
 }
 
