@@ -249,7 +249,7 @@ fn damage_is_found_online_and_offline() {
     let verified = run(hedgerow().arg("verify").arg("--offline").args(&shards), b"");
     verified.fails(1, "verify: damage in 2 places");
     let out = String::from_utf8(verified.out).unwrap();
-    assert!(out.contains("of object of object 7, version ") && out.contains("payload checksum"), "{out}");
+    assert!(out.contains(" of object 7, version ") && out.contains("payload checksum"), "{out}");
     assert!(out.contains("part head checksum"), "{out}");
 
     let daemon = stopped.start(&[]);
