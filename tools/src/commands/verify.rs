@@ -232,16 +232,13 @@ pub fn damage_line(part: &DamagedPart) -> String {
         return format!("{place}: {}", part.why);
     }
     let record = match part.record {
-        Record::OBJECT => "object".to_owned(),
-        Record(number) => format!("stripe {}", number - 1),
+        Record::OBJECT => String::new(),
+        Record(number) => format!("stripe {} of ", number - 1),
     };
     let whose = match &part.key {
-        Some(key) => format!(
-            "part {} of {record} of {}, version {}",
-            part.part,
-            text::key(key.as_bytes()),
-            part.version
-        ),
+        Some(key) => {
+            format!("part {} of {record}{}, version {}", part.part, text::key(key.as_bytes()), part.version)
+        }
         None => "a part whose head cannot be read".to_owned(),
     };
     format!("{place}, offset {}: {whose}: {}", part.offset, part.why)

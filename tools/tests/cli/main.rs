@@ -249,7 +249,7 @@ fn damage_is_found_online_and_offline() {
     let verified = run(hedgerow().arg("verify").arg("--offline").args(&shards), b"");
     verified.fails(1, "verify: damage in 2 places");
     let out = String::from_utf8(verified.out).unwrap();
-    assert!(out.contains("of object of object 7, version ") && out.contains("payload checksum"), "{out}");
+    assert!(out.contains(" of object 7, version ") && out.contains("payload checksum"), "{out}");
     assert!(out.contains("part head checksum"), "{out}");
 
     let daemon = stopped.start(&[]);
@@ -341,10 +341,13 @@ fn a_signal_ends_a_put_that_waits_for_its_input() {
     let mut put = hedgerow();
     put.env("HEDGEROW_SERVER", &daemon.address).args(["put", "never", "-"]).stdin(Stdio::piped());
     let mut child = put.spawn().unwrap();
+    // Held to the end: a wait would close it, and that is an end of the object.
+    let mut stdin = child.stdin.take().unwrap();
     // More than a pipe holds: once it is taken, the tool is reading.
-    std::io::Write::write_all(child.stdin.as_mut().unwrap(), &bytes(1 << 20, 7)).unwrap();
+    std::io::Write::write_all(&mut stdin, &bytes(1 << 20, 7)).unwrap();
     signal(child.id(), "TERM");
     let status = child.wait().unwrap();
+    drop(stdin);
     // To a shell both are 143.
     assert!(status.code() == Some(143) || status.signal() == Some(15), "{status}");
     daemon.tool(["get", "never"]).fails(1, "not found");
