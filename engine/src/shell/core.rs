@@ -29,6 +29,7 @@ use super::limits::RECEIVE_BYTES;
 use super::mailbox::{Message, Outbox, ShardRequest};
 use super::oneshot::{self, Signal};
 use super::settings::Settings;
+use super::shapes::Shapes;
 use super::shard::Shard;
 use crate::codec::Codec;
 use crate::coordinator::{Action, AskId, Coordinator, OpId, ReadOutcome, WriteOutcome};
@@ -97,6 +98,8 @@ pub struct Core {
     pub put_bytes: Cell<usize>,
     /// Values on their way back from other cores.
     pub waiting: super::control::Waiting,
+    /// Shapes of objects that were met.
+    pub shapes: Shapes,
     /// Keys with writes under way.
     pub gates: home::Gates,
     /// Gates of conditional puts of several stripes, from their begin to their end.
@@ -139,6 +142,7 @@ impl Core {
             receive_buffer: RefCell::new(vec![0; RECEIVE_BYTES]),
             put_bytes: Cell::new(0),
             waiting: super::control::Waiting::default(),
+            shapes: Shapes::default(),
             gates: home::Gates::default(),
             open_puts: RefCell::default(),
             outboxes: (0..cores).map(|peer| (peer != id).then(|| Rc::new(Outbox::new()))).collect(),

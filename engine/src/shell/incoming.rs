@@ -16,8 +16,8 @@ use hedgerow_wire::{Key, Priority};
 use super::clock;
 use super::connection::{Connection, Request};
 use super::limits::{
-    CONNECTION_OUT_BYTES_MAX, CONNECTION_REQUESTS_MAX, CORE_OUT_BYTES_MAX, CORE_REQUESTS_LOW_MAX,
-    CORE_REQUESTS_MAX, CORE_REQUESTS_NORMAL_MAX,
+    CONNECTION_OUT_BYTES_MAX, CONNECTION_REQUESTS_MAX, CORE_OUT_BYTES_HARD_MAX, CORE_OUT_BYTES_MAX,
+    CORE_REQUESTS_LOW_MAX, CORE_REQUESTS_MAX, CORE_REQUESTS_NORMAL_MAX,
 };
 use super::oneshot::Signal;
 use super::outgoing::Body;
@@ -254,7 +254,8 @@ impl Connection {
             return Err(Refusal { status, message, field: "", value: 0 });
         }
         let waiting = self.core.connections.out_bytes.get();
-        if waiting >= CORE_OUT_BYTES_MAX {
+        let culprit = self.out_bytes.get() > 0;
+        if waiting >= CORE_OUT_BYTES_HARD_MAX || (culprit && waiting >= CORE_OUT_BYTES_MAX) {
             return Err(Refusal {
                 status: Status::Overloaded,
                 message: "clients do not take their answers: try again later",

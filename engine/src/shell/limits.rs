@@ -7,7 +7,7 @@ use hedgerow_wire::limits::{BODY_LEN_MAX, STREAM_CREDIT_INITIAL_BYTES, STRIPE_LE
 /// Requests that one connection may have under way; past it the connection is not read from.
 pub const CONNECTION_REQUESTS_MAX: usize = 1024;
 /// Gets of one connection that are worked on at a time; the others wait their turn.
-pub const CONNECTION_GETS_MAX: u64 = 64;
+pub const CONNECTION_GETS_MAX: u64 = 32;
 /// Requests that one core's connections may have under way, for each priority: less important ones are
 /// refused first.
 pub const CORE_REQUESTS_MAX: usize = 8192;
@@ -17,8 +17,11 @@ pub const CORE_REQUESTS_NORMAL_MAX: usize = CORE_REQUESTS_MAX / 8 * 7;
 pub const CORE_REQUESTS_LOW_MAX: usize = CORE_REQUESTS_MAX / 2;
 /// Bytes that one connection may have waiting to be sent; past it the connection is not read from.
 pub const CONNECTION_OUT_BYTES_MAX: usize = 4 << 20;
-/// Bytes that all connections of a core may have waiting; past it new requests are refused.
+/// Bytes that all connections of a core may have waiting; past it, requests of connections that have
+/// answers waiting are refused.
 pub const CORE_OUT_BYTES_MAX: usize = 256 << 20;
+/// Past this, requests of all connections are refused.
+pub const CORE_OUT_BYTES_HARD_MAX: usize = 2 * CORE_OUT_BYTES_MAX;
 /// Connections of one daemon; past it new ones are closed at once.
 pub const CONNECTIONS_MAX: usize = 16_384;
 /// A core's one receive buffer, in bytes.

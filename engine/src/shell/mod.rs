@@ -29,6 +29,7 @@ mod put;
 mod request;
 mod serving;
 pub mod settings;
+mod shapes;
 mod shard;
 mod stats;
 mod verify;

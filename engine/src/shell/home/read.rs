@@ -44,6 +44,9 @@ pub async fn serve_read(core: &Rc<Core>, call: &ReadCall) -> Reply<PartBytes> {
         return Reply::Status(Status::NotFound);
     }
     core.coordinator.borrow_mut().touch(&call.name, meta.code, clock::now());
+    if call.name.record == Record::OBJECT {
+        core.shapes.note(call.name.hash, meta.code);
+    }
     let meta = Arc::new(meta);
     let range = match stripe_range(&meta, call) {
         Ok(range) => range,
@@ -70,7 +73,10 @@ fn read_request(core: &Core, call: &ReadCall) -> ReadRequest {
     ReadRequest {
         name: call.name.clone(),
         version: call.fixed.map(|(version, ..)| version),
-        code_hint: call.fixed.map(|(_, code, _)| code),
+        code_hint: match call.fixed {
+            Some((_, code, _)) => Some(code),
+            None => core.shapes.get(call.name.hash, core.shared.settings.code),
+        },
         stripe_len: call.fixed.map(|(.., stripe_len)| stripe_len),
         range,
         policy,

@@ -103,6 +103,9 @@ async fn write_record(
     let mut memory = core.memory.borrow_mut();
     match outcome {
         WriteOutcome::Acknowledged { stored, .. } => {
+            if record == Record::OBJECT {
+                core.shapes.note(hash, meta.code);
+            }
             if meta.kind == PartKind::Tombstone || core.shared.settings.memory_bytes == 0 {
                 memory.invalidate(hash, version);
             } else {
