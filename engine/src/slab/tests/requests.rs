@@ -531,6 +531,26 @@ fn a_failed_write_closes_its_slab_and_the_next_one_takes_over() {
 }
 
 #[test]
+fn a_newer_part_on_the_device_is_read_before_an_older_one_in_memory() {
+    let mut world = World::new(8, SLAB, 1, |config| config.commit_len_max = 16 << 10);
+    let key = name(1, 0);
+    world.put(&part(&name(9, 0), world.version(0), 10));
+    let (old, new) = (part(&key, world.version(2), 5000), part(&key, world.version(4), 10_000));
+    world.begin_write(&PartWrite { ack: AckLevel::Buffered, ..put(&old) });
+    let written = world.begin_write(&put(&new));
+    world.begin_write(&put(&part(&name(8, 0), world.version(0), 10_000)));
+    assert_eq!(world.device.under_way.len(), 2, "both batches are under way");
+    let (io, result) = world.device.complete(1);
+    let now = world.now;
+    world.store().complete(io, result, now);
+    world.drain();
+    assert_eq!(world.answers.remove(&written), Some(PartAnswer::Stored));
+    let confirm = world.begin_confirm(&key, old.version);
+    assert_eq!(world.answers.remove(&confirm), Some(PartAnswer::Held(Standing::Newer)));
+    assert_eq!(world.held(&key), Some(new.version));
+}
+
+#[test]
 fn a_newer_write_that_fails_leaves_the_older_one_under_way() {
     for again in [1, 2, 3] {
         let mut world = World::new(8, SLAB, 1, |config| config.commit_len_max = 16 << 10);
