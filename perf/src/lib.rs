@@ -1,1 +1,23 @@
-//! Performance runs and micro-benches.
+//! Performance runs: a load generator that checks every answer, a bare server to compare with, and the
+//! measurements of `docs/numbers.md`. The binary is `hedgerow-perf`.
+#![allow(clippy::print_stdout)] // the results of a run go to standard output
+
+pub mod bare;
+pub mod bare_server;
+pub mod clock;
+pub mod command;
+pub mod connection;
+pub mod control;
+pub mod deadline;
+pub mod figures;
+pub mod index_memory;
+pub mod load;
+pub mod machine;
+pub mod measure;
+pub mod pattern;
+pub mod replay;
+pub mod request;
+pub mod server;
+pub mod sources;
+pub mod timer;
+pub mod turnover;

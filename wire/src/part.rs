@@ -235,7 +235,8 @@ pub enum PartAnswer<B> {
         /// How far, in microseconds.
         ahead_us: u64,
     },
-    /// To a read: what is stored failed a check. An erasure; the target has let it go.
+    /// To a read or confirm: what is stored failed a check. An erasure; the target still holds it, and takes
+    /// a write of the same version in its place.
     Damaged,
     /// A bound was reached; nothing was done.
     Overloaded,

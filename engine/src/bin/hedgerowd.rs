@@ -16,6 +16,13 @@ const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::INFO).init();
+    // A core whose invariant is broken must not leave the others waiting for it: the process ends, and a
+    // restart finds everything that was acknowledged.
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        report(info);
+        std::process::abort();
+    }));
     let flags = Flags::parse();
     let print_config = flags.print_config;
     let settings = flags.with_file().and_then(|flags| flags.settings(cores()));

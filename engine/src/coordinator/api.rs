@@ -166,6 +166,7 @@ pub enum Miss {
 }
 
 /// The final outcome of a read.
+#[expect(clippy::large_enum_variant, reason = "the large one is the usual one: a box would cost each read")]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ReadOutcome<B> {
     /// Parts that suffice for what was asked: k of them, or the data parts that overlap the range.

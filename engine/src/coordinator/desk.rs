@@ -13,7 +13,7 @@ use super::config::Config;
 use super::limits::ASK_LOST_AFTER;
 use super::pool::Pool;
 use super::stats::CoordinatorStats;
-use super::targets::{Class, Said, TargetIndex, Targets};
+use super::targets::{Class, Lane, Said, TargetIndex, Targets};
 use super::timers::Timers;
 use super::version::Versions;
 use crate::ring::Ring;
@@ -29,6 +29,16 @@ pub(super) enum AskKind {
     Confirm,
     /// A part write.
     Write,
+}
+
+impl AskKind {
+    fn lane(self) -> Option<Lane> {
+        match self {
+            AskKind::Read | AskKind::Probe => Some(Lane::Device),
+            AskKind::Confirm => Some(Lane::Index),
+            AskKind::Write => None,
+        }
+    }
 }
 
 /// An ask in flight: until it is answered, whatever became of its operation.
@@ -85,7 +95,7 @@ impl<B> Desk<B> {
     }
 
     fn open(&mut self, ask: Ask) -> AskId {
-        self.targets.sent(ask.target, ask.bytes, ask.kind != AskKind::Write, ask.sent);
+        self.targets.sent(ask.target, ask.bytes, ask.kind.lane(), ask.sent);
         AskId(self.asks.insert(ask))
     }
 
@@ -191,8 +201,7 @@ impl<B> Desk<B> {
         if ask.op.is_some() || ask.kind == AskKind::Probe || matches!(said, Said::Well(_)) {
             self.targets.learn(ask.target, said, took, ask.late);
         }
-        let waits = ask.kind != AskKind::Write;
-        self.targets.done(ask.target, ask.bytes, waits, Some(ask.sent), now.mono);
+        self.targets.done(ask.target, ask.bytes, ask.kind.lane(), Some(ask.sent), now.mono);
         if ask.kind == AskKind::Probe {
             let took = match said {
                 Said::Well(class) => Some((class, took)),
@@ -220,7 +229,7 @@ impl<B> Desk<B> {
         for id in lost {
             let Some(ask) = self.asks.remove(id) else { continue };
             self.stats.asks_lost += 1;
-            self.targets.done(ask.target, ask.bytes, ask.kind != AskKind::Write, None, now.mono);
+            self.targets.done(ask.target, ask.bytes, ask.kind.lane(), None, now.mono);
             if ask.kind == AskKind::Probe {
                 self.targets.probed(ask.target, None);
             }

@@ -52,6 +52,8 @@ pub const PROBES_IN_FLIGHT_MAX: u16 = 8;
 pub const PROBE_PATIENCE: Duration = Duration::from_secs(1);
 /// Prompt answers to probes in a row, until a slow target is trusted again.
 pub const PROBES_PROMPT_MIN: u8 = 5;
+/// How often it is judged, at most, whether most targets are silent.
+pub const SILENCE_JUDGED_EVERY: Duration = Duration::from_micros(100);
 /// Answers of a target before its latency means anything.
 pub const LATENCY_SAMPLES_MIN: u32 = 8;
 /// An ask is thought lost so long after its deadline, if its target answers later ones.

@@ -10,7 +10,9 @@ use hedgerow_wire::time::Timestamp;
 use hedgerow_wire::types::Target;
 
 use super::config::Config;
-use super::limits::{LATENCY_SAMPLES_MIN, PROBE_PATIENCE, PROBES_IN_FLIGHT_MAX, PROBES_PROMPT_MIN};
+use super::limits::{
+    LATENCY_SAMPLES_MIN, PROBE_PATIENCE, PROBES_IN_FLIGHT_MAX, PROBES_PROMPT_MIN, SILENCE_JUDGED_EVERY,
+};
 use super::stats::TargetStats;
 
 /// Index of a target in [`Targets`].
@@ -42,10 +44,12 @@ pub(super) const MEDIUM_PART_LEN: usize = 128 << 10;
 impl Class {
     /// The class of a part read of `part_len` bytes.
     pub(super) fn of_part(part_len: usize) -> Class {
-        match part_len {
-            0..=SMALL_PART_LEN => Class::Small,
-            ..=MEDIUM_PART_LEN => Class::Medium,
-            _ => Class::Large,
+        if part_len <= SMALL_PART_LEN {
+            Class::Small
+        } else if part_len <= MEDIUM_PART_LEN {
+            Class::Medium
+        } else {
+            Class::Large
         }
     }
 }
@@ -97,9 +101,8 @@ struct TargetState {
     latency: [Estimate; CLASSES],
     in_flight_ops: u32,
     in_flight_bytes: u64,
-    /// Reads, confirmations and probes in flight, and since when none of them was answered.
-    waiting: u32,
-    waiting_since: Timestamp,
+    /// By [`Lane`].
+    lanes: [Waiting; 2],
     late_share: f32,
     failed_share: f32,
     /// When the newest ask that was answered was sent.
@@ -112,6 +115,28 @@ struct TargetState {
     hedges: u64,
     erasures: u64,
     probes: u64,
+}
+
+/// Asks that wait for the same thing at a target.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Lane {
+    /// Part reads: the device.
+    Device = 0,
+    /// Confirmations: the index, which may answer while the device is stuck.
+    Index = 1,
+}
+
+/// Asks in flight in one lane, and since when none of them was answered.
+#[derive(Clone, Copy, Default)]
+struct Waiting {
+    asks: u32,
+    since: Timestamp,
+}
+
+impl Waiting {
+    fn silent_for(&self, now: Timestamp) -> Duration {
+        if self.asks == 0 { Duration::ZERO } else { now.since(self.since) }
+    }
 }
 
 /// What an answer says of the target that gave it.
@@ -172,8 +197,7 @@ impl Targets {
             latency: [Estimate::default(); CLASSES],
             in_flight_ops: 0,
             in_flight_bytes: 0,
-            waiting: 0,
-            waiting_since: Timestamp(0),
+            lanes: [Waiting::default(); 2],
             late_share: 0.0,
             failed_share: 0.0,
             answered_through: Timestamp(0),
@@ -228,24 +252,24 @@ impl Targets {
             && (state.in_flight_ops == 0 || state.in_flight_bytes + u64::from(bytes) <= self.bytes_max)
     }
 
-    /// Whether there is no point in waiting for the target: past its cap, or silent for long while
-    /// asks wait there.
+    /// Whether there is no point in waiting for a confirmation of the target: it is past its cap, or
+    /// has been silent for long while others wait.
     pub(super) fn stuck(&self, index: TargetIndex, now: Timestamp) -> bool {
-        let state = &self.list[index as usize];
-        !self.room(index, 0)
-            || (state.slow && state.waiting > 0 && now.since(state.waiting_since) > self.hedge_ceiling)
+        let silent_for = self.list[index as usize].lanes[Lane::Index as usize].silent_for(now);
+        !self.room(index, 0) || silent_for > self.hedge_ceiling
     }
 
-    /// An ask goes out.
-    pub(super) fn sent(&mut self, index: TargetIndex, bytes: u32, waits: bool, now: Timestamp) {
+    /// An ask goes out; `lane` is where it waits, unless it is a write.
+    pub(super) fn sent(&mut self, index: TargetIndex, bytes: u32, lane: Option<Lane>, now: Timestamp) {
         let state = &mut self.list[index as usize];
         state.in_flight_ops += 1;
         state.in_flight_bytes += u64::from(bytes);
-        if waits {
-            if state.waiting == 0 {
-                state.waiting_since = now;
+        if let Some(lane) = lane {
+            let waiting = &mut state.lanes[lane as usize];
+            if waiting.asks == 0 {
+                waiting.since = now;
             }
-            state.waiting += 1;
+            waiting.asks += 1;
         }
     }
 
@@ -254,18 +278,20 @@ impl Targets {
         &mut self,
         index: TargetIndex,
         bytes: u32,
-        waited: bool,
+        lane: Option<Lane>,
         answered: Option<Timestamp>,
         now: Timestamp,
     ) {
         let state = &mut self.list[index as usize];
         state.in_flight_ops -= 1;
         state.in_flight_bytes -= u64::from(bytes);
-        state.waiting -= u32::from(waited);
+        if let Some(lane) = lane {
+            state.lanes[lane as usize].asks -= 1;
+        }
         if let Some(sent) = answered {
             state.answered_through = state.answered_through.max(sent);
-            if waited {
-                state.waiting_since = now;
+            if let Some(lane) = lane {
+                state.lanes[lane as usize].since = now;
             }
         }
     }
@@ -332,14 +358,13 @@ impl Targets {
     }
 
     /// Whether most of all targets are silent for longer than is usual: then it is not a target that
-    /// is slow. Judged at most once a millisecond.
+    /// is slow. Judged at most every [`SILENCE_JUDGED_EVERY`].
     pub(super) fn most_silent(&mut self, now: Timestamp) -> bool {
-        if now.since(self.silence_judged) >= Duration::from_millis(1) || self.silence_judged.0 == 0 {
+        if now.since(self.silence_judged) >= SILENCE_JUDGED_EVERY || self.silence_judged.0 == 0 {
             self.silence_judged = now;
             let silent = (0..self.list.len()).filter(|&index| {
-                let state = &self.list[index];
-                state.waiting > 0
-                    && now.since(state.waiting_since) > self.late_after(index as TargetIndex, Class::Any)
+                let silent_for = self.list[index].lanes[Lane::Device as usize].silent_for(now);
+                silent_for > self.late_after(index as TargetIndex, Class::Any)
             });
             self.most_silent = silent.count() * 2 > self.list.len();
         }
@@ -378,8 +403,8 @@ impl Targets {
         let others_ns = if own.known() { means.median_without(own.mean_ns) } else { 0.0 };
         let mean_lags =
             others_ns > 0.0 && own.mean_ns > (self.slow_factor * others_ns).max(others_ns + floor_ns);
-        let silent_for = now.since(state.waiting_since);
-        let silent = state.waiting > 0 && silent_for > self.hedge_ceiling && !most_silent;
+        let silent_for = state.lanes[Lane::Device as usize].silent_for(now);
+        let silent = silent_for > self.hedge_ceiling && !most_silent;
         let bad = |share: fn(&TargetState) -> f32| {
             let mine = share(state);
             mine > BAD_SHARE_MAX

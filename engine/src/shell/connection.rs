@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 use glommio::net::TcpStream;
+use glommio::sync::Semaphore;
 use hedgerow_wire::frame::{FrameHeader, Op, Status};
 use hedgerow_wire::limits::FRAME_HEADER_LEN;
 use hedgerow_wire::messages::ErrorDetail;
@@ -19,7 +20,8 @@ use hedgerow_wire::time::Timestamp;
 
 use super::clock;
 use super::core::Core;
-use super::oneshot::Signal;
+use super::limits::CONNECTION_GETS_MAX;
+use super::oneshot::{Bell, Signal};
 use super::outgoing::{Body, OutFrame};
 use super::put::PutBody;
 
@@ -52,10 +54,14 @@ impl Connections {
         }
     }
 
-    /// Closes those that have left a frame unfinished since `before`, or have not said hello by then.
+    /// Closes those that have left a frame unfinished since `before`, have not said hello by then, or
+    /// have taken nothing of what waits for them.
     pub fn close_stalled(&self, before: Timestamp) -> usize {
         let open = self.open.borrow();
-        let stalled = open.values().filter(|c| c.waiting_since.get().is_some_and(|since| since < before));
+        let stalled = open.values().filter(|c| {
+            let (waiting, blocked) = (c.waiting_since.get(), c.blocked_since.get());
+            waiting.into_iter().chain(blocked).any(|since| since < before)
+        });
         stalled.map(|connection| connection.close()).count()
     }
 }
@@ -97,6 +103,12 @@ pub struct Connection {
     pub(super) sent_all: Signal,
     pub(super) greeted: Cell<bool>,
     pub(super) waiting_since: Cell<Option<Timestamp>>,
+    /// Since when the peer takes nothing of what waits for it.
+    pub(super) blocked_since: Cell<Option<Timestamp>>,
+    /// Rung when the peer has taken something.
+    pub(super) taken: Bell,
+    /// Gets that may be under way at a time: each may bring a stripe that waits to be sent.
+    pub(super) gets: Semaphore,
 }
 
 /// Serves a connection until either side ends it.
@@ -116,6 +128,9 @@ pub async fn serve(core: Rc<Core>, stream: TcpStream) {
         sent_all: Signal::default(),
         greeted: Cell::new(false),
         waiting_since: Cell::new(Some(clock::timestamp())),
+        blocked_since: Cell::new(None),
+        taken: Bell::default(),
+        gets: Semaphore::new(CONNECTION_GETS_MAX),
         core: core.clone(),
     });
     core.connections.open.borrow_mut().insert(number, connection.clone());
@@ -161,8 +176,10 @@ impl Connection {
     }
 
     /// Removes a request that has been answered.
-    pub fn finish(&self, id: u64) {
-        if self.requests.borrow_mut().remove(&id).is_some() {
+    pub fn finish(&self, request: &Rc<Request>) {
+        let mut requests = self.requests.borrow_mut();
+        if requests.get(&request.id).is_some_and(|known| Rc::ptr_eq(known, request)) {
+            requests.remove(&request.id);
             self.core.connections.requests.set(self.core.connections.requests.get() - 1);
         }
         self.room_signal.raise();

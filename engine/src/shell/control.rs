@@ -110,15 +110,16 @@ fn body_of<M: Message>(connection: &Connection, header: &FrameHeader, body: &[u8
         .ok()
 }
 
-/// Answers a hello.
-pub fn hello(connection: &Connection, header: &FrameHeader, body: &[u8]) {
-    let Some(request) = body_of::<HelloRequest>(connection, header, body) else { return };
+/// Answers a hello; whether both sides can speak.
+pub fn hello(connection: &Connection, header: &FrameHeader, body: &[u8]) -> bool {
+    let Some(request) = body_of::<HelloRequest>(connection, header, body) else { return false };
     if choose_version(request.version_min, request.version_max).is_none() {
         let message = format!(
             "the client speaks protocol versions {} to {}, this daemon {PROTOCOL_VERSION}",
             request.version_min, request.version_max
         );
-        return connection.send_error(Op::Hello, header.request_id, Status::Unsupported, &message);
+        connection.send_error(Op::Hello, header.request_id, Status::Unsupported, &message);
+        return false;
     }
     let shared = &connection.core.shared;
     let settings = &shared.settings;
@@ -146,6 +147,7 @@ pub fn hello(connection: &Connection, header: &FrameHeader, body: &[u8]) {
         topology: Topology { epoch: super::connection::TOPOLOGY_EPOCH, members: vec![member] },
     };
     send_message(connection, header, &answer);
+    true
 }
 
 /// Answers a stat.

@@ -18,7 +18,7 @@ use futures_lite::future::or;
 use glommio::TaskQueueHandle;
 use hedgerow_wire::part::{PartAnswer, PartDrop, PartTouch, PartWrite};
 use hedgerow_wire::time::Timestamp;
-use hedgerow_wire::{KeyHash, Target};
+use hedgerow_wire::{KeyHash, Target, Version};
 
 use super::asks::{Asker, OpBytes};
 use super::buffers::{DeviceBuffer, PartBytes, SharedBytes};
@@ -97,8 +97,10 @@ pub struct Core {
     pub put_bytes: Cell<usize>,
     /// Values on their way back from other cores.
     pub waiting: super::control::Waiting,
-    /// Keys with a conditional write under way.
+    /// Keys with writes under way.
     pub gates: home::Gates,
+    /// Gates of conditional puts of several stripes, from their begin to their end.
+    pub open_puts: RefCell<HashMap<(KeyHash, Version), home::Gate>>,
     outboxes: Vec<Option<Rc<Outbox>>>,
     reads: RefCell<HashMap<OpId, oneshot::Sender<ReadOutcome<PartBytes>>>>,
     writes: RefCell<HashMap<OpId, oneshot::Sender<WriteOutcome>>>,
@@ -138,6 +140,7 @@ impl Core {
             put_bytes: Cell::new(0),
             waiting: super::control::Waiting::default(),
             gates: home::Gates::default(),
+            open_puts: RefCell::default(),
             outboxes: (0..cores).map(|peer| (peer != id).then(|| Rc::new(Outbox::new()))).collect(),
             reads: RefCell::default(),
             writes: RefCell::default(),
@@ -160,10 +163,15 @@ impl Core {
         self.outboxes[core].as_ref().unwrap_or_else(|| panic!("core {core} sends to itself"))
     }
 
-    /// Runs a task on the data path's queue.
+    /// Runs a task on the data path's queue, to its end.
     pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        drop(self.task(task).detach());
+    }
+
+    /// Runs a task on the data path's queue, as long as it is held.
+    pub fn task<T: 'static>(&self, task: impl Future<Output = T> + 'static) -> glommio::Task<T> {
         match glommio::spawn_local_into(task, self.queue) {
-            Ok(task) => drop(task.detach()),
+            Ok(task) => task,
             Err(error) => panic!("the data path's task queue is gone: {error}"),
         }
     }
@@ -299,6 +307,9 @@ impl Core {
             Action::Release { op } => drop(self.bytes.borrow_mut().remove(&op)),
             Action::Rebuild { op, meta, have, want } => {
                 let rebuilt = home::rebuild(&mut self.codec.borrow_mut(), &meta, &have, &want);
+                if rebuilt.len() < want.len() {
+                    return self.coordinator.borrow_mut().rebuild_failed(op, clock::now());
+                }
                 self.bytes.borrow_mut().insert(op, OpBytes::Rebuilt { meta, parts: rebuilt });
                 self.coordinator.borrow_mut().rebuilt(op, clock::now());
             }
@@ -331,12 +342,7 @@ impl Core {
     }
 
     /// A shard of this core has an answer.
-    pub fn shard_answered(
-        self: &Rc<Self>,
-        _target: Target,
-        token: Token,
-        answer: PartAnswer<Payload<DeviceBuffer>>,
-    ) {
+    pub fn shard_answered(self: &Rc<Self>, token: Token, answer: PartAnswer<Payload<DeviceBuffer>>) {
         match Asker::from_token(token) {
             Asker::Coordinator { core, ask } if core == self.id => {
                 self.answered.borrow_mut().push_back((AskId(ask), answer.map(PartBytes::Device)));
@@ -398,7 +404,7 @@ impl Core {
         let answer = or(receiver, late).await;
         if answer.is_none() {
             self.direct.borrow_mut().remove(&number);
-            shard.withdraw(token);
+            shard.cancel(token);
             self.pump();
         }
         answer.unwrap_or(PartAnswer::Expired)

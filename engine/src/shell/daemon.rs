@@ -16,7 +16,7 @@ use super::clock;
 use super::core::{Core, Shared};
 use super::device::{self, DeviceError};
 use super::identity::{self, Identity, IdentityError};
-use super::limits::MAILBOX_MESSAGES;
+use super::limits::{MAILBOX_MESSAGES, PREEMPT};
 use super::mailbox::Message;
 pub use super::opening::OpenedShard;
 use super::opening::{open_shard, target};
@@ -292,7 +292,7 @@ impl CoreStart {
     async fn run(self) {
         let data_path = glommio::executor().create_task_queue(
             Shares::Static(1000),
-            Latency::Matters(Duration::from_micros(100)),
+            Latency::Matters(PREEMPT),
             "data path",
         );
         let core = self.build(data_path);
@@ -357,5 +357,6 @@ async fn receive(core: Rc<Core>, peer: usize, receiver: SharedReceiver<Message>)
     while let Some(message) = receiver.recv().await {
         core.receive(peer, message);
         core.pump();
+        glommio::yield_if_needed().await;
     }
 }

@@ -7,15 +7,17 @@ use std::pin::Pin;
 use std::rc::Rc;
 
 use futures_lite::AsyncRead;
-use hedgerow_wire::{Key, Priority};
 use hedgerow_wire::decoder::{Decoder, Step};
 use hedgerow_wire::frame::{FrameError, FrameHeader, Op, Status};
 use hedgerow_wire::request::{Refusal, check_request};
+use hedgerow_wire::time::Timestamp;
+use hedgerow_wire::{Key, Priority};
 
 use super::clock;
 use super::connection::{Connection, Request};
 use super::limits::{
-    CONNECTION_OUT_BYTES_MAX, CONNECTION_REQUESTS_MAX, CORE_OUT_BYTES_MAX, CORE_REQUESTS_LOW_MAX, CORE_REQUESTS_MAX, CORE_REQUESTS_NORMAL_MAX,
+    CONNECTION_OUT_BYTES_MAX, CONNECTION_REQUESTS_MAX, CORE_OUT_BYTES_MAX, CORE_REQUESTS_LOW_MAX,
+    CORE_REQUESTS_MAX, CORE_REQUESTS_NORMAL_MAX,
 };
 use super::oneshot::Signal;
 use super::outgoing::Body;
@@ -75,7 +77,7 @@ impl Connection {
                         decoder.body_received(&room[..count]);
                         stripe.advance(count);
                     }
-                    put.give_back(stripe);
+                    put.give_back(stripe, *count.as_ref().unwrap_or(&0));
                     let count = count?;
                     self.take_steps(&mut decoder, &mut frame, &[])?;
                     count
@@ -91,6 +93,8 @@ impl Connection {
                 return if decoder.at_boundary() { Ok(()) } else { Err(Ended::Truncated) };
             }
             self.note_progress(decoder.at_boundary());
+            // A peer that never stops sending must not keep this core from its devices.
+            glommio::yield_if_needed().await;
         }
     }
 
@@ -107,7 +111,7 @@ impl Connection {
     /// Stops reading while the client has too much under way or does not take its answers.
     async fn wait_for_room(&self) {
         while !self.closing.get()
-            && (self.requests.borrow().len() >= CONNECTION_REQUESTS_MAX
+            && (self.requests.borrow().len() > CONNECTION_REQUESTS_MAX
                 || self.out_bytes.get() >= CONNECTION_OUT_BYTES_MAX)
         {
             self.room_signal.wait().await;
@@ -137,7 +141,11 @@ impl Connection {
                     }
                 }
                 Step::Body(bytes) => frame.append(bytes)?,
-                Step::End => self.end(std::mem::replace(frame, Frame::None))?,
+                Step::End => {
+                    // The time that a frame may take is counted for each.
+                    self.waiting_since.set(None);
+                    self.end(std::mem::replace(frame, Frame::None))?;
+                }
                 Step::Refused { header, error } => {
                     *frame = Frame::None;
                     let message = match error {
@@ -156,7 +164,7 @@ impl Connection {
         let request = self.requests.borrow().get(&header.request_id).cloned();
         if let Some(request) = request {
             request.cancel();
-            self.finish(header.request_id);
+            self.finish(&request);
         }
         self.send_refusal(header, refusal);
     }
@@ -178,8 +186,13 @@ impl Connection {
             return Err(Ended::NotGreeted);
         }
         match header.op {
-            Op::Put => Ok(self.begin_put(header, key)),
-            _ => Ok(Frame::Whole { body: Vec::with_capacity(header.body_len as usize), header, key }),
+            Op::Put => {
+                if key.is_some() {
+                    self.check_id(header.request_id)?;
+                }
+                Ok(self.begin_put(header, key))
+            }
+            _ => Ok(Frame::Whole { body: Vec::new(), header, key, received: clock::timestamp() }),
         }
     }
 
@@ -209,12 +222,28 @@ impl Connection {
         Some(put)
     }
 
+    /// An id that is under way tells two answers apart no more. One that was cancelled gets none, and its
+    /// id may be used again.
+    fn check_id(&self, id: u64) -> Result<(), Ended> {
+        let requests = self.requests.borrow();
+        match requests.get(&id) {
+            Some(request) if !request.cancelled.get() => {
+                let message = "the id of a request under way was used again";
+                self.send_error(Op::Hello, 0, Status::BadRequest, message);
+                Err(Ended::Stream(message))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn start_put(self: &Rc<Self>, header: &FrameHeader, key: Key) -> Result<Rc<PutBody>, Refusal> {
         self.admit(header)?;
         let put = PutBody::new(&self.core, header)?;
         let request = self.add_request(header);
         *request.put.borrow_mut() = Some(put.clone());
-        self.core.spawn(super::put::serve(self.clone(), request, header.clone(), key, put.clone()));
+        let received = clock::timestamp();
+        let task = super::put::serve(self.clone(), request, header.clone(), key, put.clone(), received);
+        self.core.spawn(task);
         Ok(put)
     }
 
@@ -223,9 +252,6 @@ impl Connection {
         if self.core.stopping() {
             let (status, message) = (Status::ShuttingDown, "the daemon is stopping");
             return Err(Refusal { status, message, field: "", value: 0 });
-        }
-        if self.requests.borrow().contains_key(&header.request_id) {
-            return Err(Refusal::bad("request_id", header.request_id, "a request with this id is under way"));
         }
         let waiting = self.core.connections.out_bytes.get();
         if waiting >= CORE_OUT_BYTES_MAX {
@@ -262,8 +288,9 @@ impl Connection {
             cancelled: Cell::new(false),
             put: RefCell::new(None),
         });
-        self.requests.borrow_mut().insert(header.request_id, request.clone());
-        self.core.connections.requests.set(self.core.connections.requests.get() + 1);
+        let before = self.requests.borrow_mut().insert(header.request_id, request.clone());
+        let count = &self.core.connections.requests;
+        count.set(count.get() + usize::from(before.is_none()));
         request
     }
 
@@ -275,11 +302,17 @@ impl Connection {
                 put.frame_verified(&header);
                 Ok(())
             }
-            Frame::Whole { header, key, body } => self.dispatch(header, key, body),
+            Frame::Whole { header, key, body, received } => self.dispatch(header, key, body, received),
         }
     }
 
-    fn dispatch(self: &Rc<Self>, header: FrameHeader, key: Option<Key>, body: Vec<u8>) -> Result<(), Ended> {
+    fn dispatch(
+        self: &Rc<Self>,
+        header: FrameHeader,
+        key: Option<Key>,
+        body: Vec<u8>,
+        received: Timestamp,
+    ) -> Result<(), Ended> {
         match header.op {
             Op::Credit => {
                 let request = self.requests.borrow().get(&header.request_id).cloned();
@@ -302,18 +335,18 @@ impl Connection {
                 return Ok(());
             }
             Op::Hello => {
-                self.greeted.set(true);
-                super::control::hello(self, &header, &body);
+                self.greeted.set(super::control::hello(self, &header, &body));
                 return Ok(());
             }
             _ => {}
         }
+        self.check_id(header.request_id)?;
         if let Err(refusal) = self.admit(&header) {
             self.send_refusal(&header, &refusal);
             return Ok(());
         }
         let request = self.add_request(&header);
-        self.core.spawn(request::serve(self.clone(), request, header, key, body));
+        self.core.spawn(request::serve(self.clone(), request, header, key, body, received));
         Ok(())
     }
 }
@@ -327,7 +360,7 @@ enum Frame {
     /// A piece of a put's body.
     Put { header: FrameHeader, put: Rc<PutBody> },
     /// Any other: acted on when it is whole.
-    Whole { header: FrameHeader, key: Option<Key>, body: Vec<u8> },
+    Whole { header: FrameHeader, key: Option<Key>, body: Vec<u8>, received: Timestamp },
 }
 
 /// From so many bytes on, what is left of a body is received into its place.

@@ -6,6 +6,8 @@ use hedgerow_wire::limits::{BODY_LEN_MAX, STREAM_CREDIT_INITIAL_BYTES, STRIPE_LE
 
 /// Requests that one connection may have under way; past it the connection is not read from.
 pub const CONNECTION_REQUESTS_MAX: usize = 1024;
+/// Gets of one connection that are worked on at a time; the others wait their turn.
+pub const CONNECTION_GETS_MAX: u64 = 64;
 /// Requests that one core's connections may have under way, for each priority: less important ones are
 /// refused first.
 pub const CORE_REQUESTS_MAX: usize = 8192;
@@ -37,6 +39,9 @@ pub const UNFINISHED_MAX: Duration = Duration::from_secs(20);
 pub const HOUSEKEEPING: Duration = Duration::from_millis(50);
 /// How often every core is woken from outside; see [`super::pulse`].
 pub const PULSE: Duration = Duration::from_millis(2);
+/// How long a core works on tasks before it looks at its timers and devices again. Shorter would meet
+/// what [`super::pulse`] is there for more often.
+pub const PREEMPT: Duration = Duration::from_micros(500);
 /// How long a stopping daemon waits for requests under way.
 pub const DRAIN_MAX: Duration = Duration::from_secs(5);
 

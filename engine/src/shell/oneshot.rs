@@ -10,6 +10,7 @@ struct State<T> {
     value: Option<T>,
     waker: Option<Waker>,
     sender_gone: bool,
+    receiver_gone: bool,
 }
 
 /// Gives the value.
@@ -20,11 +21,17 @@ pub struct Receiver<T>(Rc<RefCell<State<T>>>);
 
 /// A connected pair.
 pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
-    let state = Rc::new(RefCell::new(State { value: None, waker: None, sender_gone: false }));
+    let state =
+        Rc::new(RefCell::new(State { value: None, waker: None, sender_gone: false, receiver_gone: false }));
     (Sender(state.clone()), Receiver(state))
 }
 
 impl<T> Sender<T> {
+    /// Whether nobody waits any more.
+    pub fn abandoned(&self) -> bool {
+        self.0.borrow().receiver_gone
+    }
+
     /// Gives the value and wakes the receiver.
     pub fn send(self, value: T) {
         self.0.borrow_mut().value = Some(value);
@@ -44,6 +51,12 @@ impl<T> Drop for Sender<T> {
     }
 }
 
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        self.0.borrow_mut().receiver_gone = true;
+    }
+}
+
 impl<T> Future for Receiver<T> {
     type Output = Option<T>;
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
@@ -56,6 +69,31 @@ impl<T> Future for Receiver<T> {
         }
         state.waker = Some(cx.waker().clone());
         Poll::Pending
+    }
+}
+
+/// Wakes all waiting tasks of the same core.
+#[derive(Default)]
+pub struct Bell(RefCell<Vec<Waker>>);
+
+impl Bell {
+    /// Wakes all who wait.
+    pub fn ring(&self) {
+        for waker in self.0.take() {
+            waker.wake();
+        }
+    }
+
+    /// Waits until `done` is true, looking again each time the bell rings.
+    pub async fn wait_until(&self, done: impl Fn() -> bool) {
+        std::future::poll_fn(|cx| {
+            if done() {
+                return Poll::Ready(());
+            }
+            self.0.borrow_mut().push(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
     }
 }
 

@@ -7,13 +7,16 @@ use std::pin::Pin;
 use std::rc::Rc;
 
 use futures_lite::AsyncWrite;
+use futures_lite::future::or;
 use hedgerow_wire::limits::FRAME_HEADER_LEN;
+use hedgerow_wire::time::Timestamp;
 use smallvec::SmallVec;
 
 use super::buffers::PartBytes;
+use super::clock;
 use super::connection::Connection;
 use super::home::Pieces;
-use super::limits::{IOV_MAX, SEND_BYTES_MAX};
+use super::limits::{CONNECTION_OUT_BYTES_MAX, IOV_MAX, SEND_BYTES_MAX};
 
 /// The body of an answer.
 pub enum Body {
@@ -72,6 +75,28 @@ impl Connection {
         sum.set(sum.get() + bytes - self.out_bytes.replace(bytes));
     }
 
+    /// Whether the peer has taken enough for more to be fetched for it.
+    fn has_room(&self) -> bool {
+        self.closing.get() || self.out_bytes.get() < CONNECTION_OUT_BYTES_MAX
+    }
+
+    /// Waits until the peer has taken enough for more to be fetched for it; `false` if the deadline comes
+    /// first.
+    pub async fn room_to_send(&self, deadline: Timestamp) -> bool {
+        if self.has_room() {
+            return true;
+        }
+        let room = async {
+            self.taken.wait_until(|| self.has_room()).await;
+            true
+        };
+        or(room, async {
+            glommio::timer::sleep(deadline.since(clock::timestamp())).await;
+            false
+        })
+        .await
+    }
+
     /// Sends what is in the queue until the connection ends.
     pub async fn write(self: Rc<Self>) {
         let mut sent = 0;
@@ -84,15 +109,21 @@ impl Connection {
                 continue;
             }
             match self.send_some(&mut sent).await {
-                Ok(()) => self.room_signal.raise(),
+                Ok(()) => {
+                    self.room_signal.raise();
+                    // A peer that takes everything at once must not keep this core from its devices.
+                    glommio::yield_if_needed().await;
+                }
                 Err(error) => {
                     tracing::debug!(peer = ?self.peer, %error, "could not send");
                     self.close();
                 }
             }
         }
+        self.closing.set(true);
         self.out.borrow_mut().clear();
         self.set_out_bytes(0);
+        self.taken.ring();
         self.sent_all.raise();
     }
 
@@ -122,9 +153,14 @@ impl Connection {
         };
         let count = match now {
             Some(count) => count,
-            None => self.send_when_ready(*sent).await?,
+            None => {
+                self.blocked_since.set(Some(clock::timestamp()));
+                self.send_when_ready(*sent).await?
+            }
         };
+        self.blocked_since.set(None);
         self.gone(count, sent);
+        self.taken.ring();
         Ok(())
     }
 

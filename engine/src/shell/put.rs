@@ -8,12 +8,12 @@ use std::sync::Arc;
 use futures_lite::future::or;
 use hedgerow_wire::checksum::crc32c;
 use hedgerow_wire::frame::{FrameHeader, Op, Status, flags};
-use hedgerow_wire::limits::{STREAM_CREDIT_INITIAL_BYTES, STRIPE_LEN_MAX};
+use hedgerow_wire::limits::STREAM_CREDIT_INITIAL_BYTES;
 use hedgerow_wire::part::RecordName;
 use hedgerow_wire::request::Refusal;
 use hedgerow_wire::stream::{Progress, PutStream};
 use hedgerow_wire::time::Timestamp;
-use hedgerow_wire::{Code, Key, ObjectChecksum, Record, Version};
+use hedgerow_wire::{AckLevel, Code, Key, ObjectChecksum, Record, Version};
 
 use super::buffers::PartBytes;
 use super::clock;
@@ -27,6 +27,8 @@ use super::outgoing::Body;
 /// The stripe that is coming in: room for its parts with their padding.
 pub struct Stripe {
     data: Vec<u8>,
+    /// Where in the object it begins.
+    start: u64,
     filled: usize,
     len_max: usize,
     code: Code,
@@ -86,18 +88,9 @@ impl PutBody {
     pub fn new(core: &Rc<Core>, header: &FrameHeader) -> Result<Rc<PutBody>, Refusal> {
         let (rules, progress) = PutStream::begin(header, STREAM_CREDIT_INITIAL_BYTES)?;
         let object_len = (!header.has(flags::LEN_UNKNOWN)).then_some(header.object_len);
-        // A put may hold the stripes that its credit lets come, and the one that it fills.
-        let most = u64::from(STREAM_CREDIT_INITIAL_BYTES) + STRIPE_LEN_MAX as u64;
-        let hold = object_len.unwrap_or(most).min(most) as usize;
-        if core.put_bytes.get() + hold > PUT_BYTES_MAX {
-            return Err(Refusal {
-                status: Status::Overloaded,
-                message: "too many bytes are on their way in: try again later, or slower",
-                field: "object_len",
-                value: header.object_len,
-            });
+        if core.put_bytes.get() >= PUT_BYTES_MAX {
+            return Err(too_many_bytes(core));
         }
-        core.put_bytes.set(core.put_bytes.get() + hold);
         Ok(Rc::new(PutBody {
             core: core.clone(),
             object_len,
@@ -108,7 +101,7 @@ impl PutBody {
             striped: Cell::new(0),
             events: RefCell::default(),
             signal: Signal::default(),
-            held: Cell::new(hold),
+            held: Cell::new(0),
             ended: Cell::new(false),
         }))
     }
@@ -127,6 +120,12 @@ impl PutBody {
         }
     }
 
+    /// Counts bytes that this put holds, or lets go, in its core's sum.
+    fn hold(&self, bytes: isize) {
+        self.held.set(self.held.get().saturating_add_signed(bytes));
+        self.core.put_bytes.set(self.core.put_bytes.get().saturating_add_signed(bytes));
+    }
+
     /// Whether bytes that come are kept at all.
     pub fn wants_bytes(&self) -> bool {
         !self.ended.get()
@@ -139,7 +138,8 @@ impl PutBody {
         // What decides the code: all of an object of one stripe, else the full stripe.
         let coded_len = if self.striped.get() == 0 { len_max } else { settings.stripe_len };
         let code = settings.code.for_stripe(coded_len, settings.min_part);
-        Stripe { data: vec![0; code.part_len(len_max) * code.k()], filled: 0, len_max, code }
+        let data = vec![0; code.part_len(len_max) * code.k()];
+        Stripe { data, start: self.striped.get(), filled: 0, len_max, code }
     }
 
     /// The stripe that is coming in, to be filled and given back.
@@ -148,8 +148,13 @@ impl PutBody {
         taken.unwrap_or_else(|| self.new_stripe())
     }
 
-    /// Gives back what [`PutBody::take_stripe`] gave.
-    pub fn give_back(&self, stripe: Stripe) {
+    /// Gives back what [`PutBody::take_stripe`] gave, with `came` more bytes in it.
+    pub fn give_back(&self, stripe: Stripe, came: usize) {
+        self.hold(came as isize);
+        if self.core.put_bytes.get() > PUT_BYTES_MAX {
+            self.ended.set(true);
+            self.push(Event::Refused(too_many_bytes(&self.core)));
+        }
         if stripe.filled == stripe.len_max && stripe.len_max > 0 {
             self.striped.set(self.striped.get() + stripe.filled as u64);
             self.unverified.borrow_mut().push(stripe);
@@ -167,7 +172,7 @@ impl PutBody {
             room.copy_from_slice(&bytes[..count]);
             stripe.advance(count);
             bytes = &bytes[count..];
-            self.give_back(stripe);
+            self.give_back(stripe, count);
         }
     }
 
@@ -239,12 +244,25 @@ impl PutBody {
     }
 }
 
+fn too_many_bytes(core: &Core) -> Refusal {
+    Refusal {
+        status: Status::Overloaded,
+        message: "too many bytes are on their way in: try again later, or slower",
+        field: "",
+        value: core.put_bytes.get() as u64,
+    }
+}
+
 /// A stripe that is complete (or the last one, which may be shorter): trimmed to its parts.
 fn finish(mut stripe: Stripe, header: &FrameHeader) -> StripeBytes {
     let len = stripe.filled;
-    let sole_frame = len == header.body_len as usize;
+    let sole_frame = header.offset == stripe.start && len == header.body_len as usize;
     let checksum = if sole_frame { header.body_checksum } else { crc32c(&stripe.data[..len]) };
     stripe.data.resize(stripe.code.part_len(len) * stripe.code.k(), 0);
+    if stripe.data.capacity() > 2 * stripe.data.len() {
+        // Room was made for a full stripe; the memory tier may keep this one for long.
+        stripe.data.shrink_to_fit();
+    }
     StripeBytes { data: Arc::new(stripe.data), len, checksum, code: stripe.code }
 }
 
@@ -255,12 +273,12 @@ pub async fn serve(
     header: FrameHeader,
     key: Key,
     body: Rc<PutBody>,
+    started: Timestamp,
 ) {
-    let started = clock::timestamp();
     let deadline = header.deadline(started);
     let put = Put {
         home: connection.core.shared.home(key.hash(header.namespace)),
-        object: object_meta(&header, key, deadline),
+        object: object_meta(&connection.core, &header, key, deadline),
         connection: connection.clone(),
         request: request.clone(),
         body,
@@ -269,7 +287,7 @@ pub async fn serve(
     put.body.ended.set(true);
     put.body.events.borrow_mut().clear();
     *request.put.borrow_mut() = None;
-    connection.finish(request.id);
+    connection.finish(&request);
     if request.cancelled.get() {
         return;
     }
@@ -278,7 +296,9 @@ pub async fn serve(
 }
 
 /// What a put or delete says about its object.
-pub fn object_meta(header: &FrameHeader, key: Key, deadline: Timestamp) -> ObjectMeta {
+pub fn object_meta(core: &Core, header: &FrameHeader, key: Key, deadline: Timestamp) -> ObjectMeta {
+    // `Written` is what a request says that asks for nothing: the daemon's own level holds then.
+    let default_ack = core.shared.settings.ack;
     let condition = if header.has(flags::IF_VERSION) {
         Condition::IfVersion(header.version)
     } else if header.has(flags::IMMUTABLE) {
@@ -300,7 +320,7 @@ pub fn object_meta(header: &FrameHeader, key: Key, deadline: Timestamp) -> Objec
         expires_ms,
         pinned: header.has(flags::PINNED),
         condition,
-        ack: header.ack,
+        ack: if header.ack == AckLevel::Written { default_ack } else { header.ack },
         deadline,
     }
 }
@@ -370,6 +390,25 @@ impl Put {
         let core = &self.connection.core;
         let begun = core.call(self.home, Call::BeginPut { object: self.object.clone() }).await;
         let Reply::Version(version) = begun else { return Err((begun, "")) };
+        let written = self.write_stripes(version, first, second).await;
+        if let Err(failure) = written {
+            let call = Call::EndPut { hash: self.object.name.hash, version };
+            drop(core.call(self.home, call).await);
+            return Err(failure);
+        }
+        let (object_len, checksum) = (self.len(), self.checksum());
+        let object = self.object.clone();
+        let head = Call::PutHead { object, version, object_len, checksum };
+        Ok((core.call(self.home, head).await, ""))
+    }
+
+    /// Writes the stripes as they come, a few at a time, until the body ends.
+    async fn write_stripes(
+        &self,
+        version: Version,
+        first: StripeBytes,
+        second: StripeBytes,
+    ) -> Result<(), Failure> {
         let under_way = Rc::new(StripesUnderWay::default());
         let mut next = Some(first);
         let mut after = Some(second);
@@ -390,10 +429,7 @@ impl Put {
         if let Some(reply) = under_way.failed.borrow_mut().take() {
             return Err((reply, "a stripe could not be written"));
         }
-        let (object_len, checksum) = (self.len(), self.checksum());
-        let object = self.object.clone();
-        let head = Call::PutHead { object, version, object_len, checksum };
-        Ok((core.call(self.home, head).await, ""))
+        Ok(())
     }
 
     fn write_stripe(
@@ -410,6 +446,7 @@ impl Put {
         core.clone().spawn(async move {
             let len = stripe.len as u32;
             let reply = core.call(home, Call::PutStripe { object, version, index, stripe }).await;
+            body.hold(-(len as isize));
             under_way.count.set(under_way.count.get() - 1);
             match reply {
                 Reply::Written { .. } => {

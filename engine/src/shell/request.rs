@@ -27,8 +27,8 @@ pub async fn serve(
     header: FrameHeader,
     key: Option<Key>,
     body: Vec<u8>,
+    started: Timestamp,
 ) {
-    let started = clock::timestamp();
     let op = header.op;
     let served = async {
         match (op, key) {
@@ -49,7 +49,7 @@ pub async fn serve(
         }
     };
     or(cancelled, served).await;
-    connection.finish(request.id);
+    connection.finish(&request);
     connection.core.counters.latency(op, clock::timestamp().since(started));
 }
 
@@ -62,6 +62,7 @@ fn read_call(header: &FrameHeader, key: Key, started: Timestamp) -> ReadCall {
         policy: header.read_policy,
         strict: header.has(flags::STRICT),
         immutable: header.has(flags::IMMUTABLE),
+        for_condition: false,
         deadline: header.deadline(started),
     }
 }
@@ -131,7 +132,7 @@ async fn delete(
     key: Key,
     started: Timestamp,
 ) {
-    let object = put::object_meta(header, key, header.deadline(started));
+    let object = put::object_meta(&connection.core, header, key, header.deadline(started));
     let home = connection.core.shared.home(object.name.hash);
     let reply = connection.core.call(home, Call::Delete { object }).await;
     answer_write(connection, Op::Delete, request.id, (reply, ""));
@@ -161,6 +162,19 @@ fn pieces_checksum(pieces: &Pieces<PartBytes>) -> u32 {
     pieces.fold(first, |sum, piece| crc32c_combine(sum, piece.checksum, piece.range.len() as u64))
 }
 
+/// A turn to fetch something for a connection: the answers that it has not taken bound how much.
+async fn turn(connection: &Connection, deadline: Timestamp) -> Option<glommio::sync::Permit<'_>> {
+    let turn = async {
+        let permit = connection.gets.acquire_permit(1).await.ok()?;
+        connection.room_to_send(deadline).await.then_some(permit)
+    };
+    let late = async {
+        glommio::timer::sleep(deadline.since(clock::timestamp())).await;
+        None
+    };
+    or(turn, late).await
+}
+
 async fn get(
     connection: &Rc<Connection>,
     request: &Request,
@@ -170,6 +184,9 @@ async fn get(
 ) {
     let call = read_call(header, key, started);
     let (name, deadline) = (call.name.clone(), call.deadline);
+    let Some(_turn) = turn(connection, deadline).await else {
+        return answer_failure(connection, Op::Get, request.id, &Reply::Status(Status::DeadlineExceeded));
+    };
     let home = connection.core.shared.home(name.hash);
     let reply = connection.core.call(home, Call::Read(call)).await;
     let Reply::Record(record) = reply else {
@@ -210,6 +227,9 @@ impl GetStream<'_> {
         let mut ahead = VecDeque::new();
         let mut offset = first;
         loop {
+            if !self.connection.room_to_send(self.deadline).await {
+                return self.break_off(offset == first, Reply::Status(Status::DeadlineExceeded));
+            }
             while ahead.len() < STREAM_STRIPES_AHEAD
                 && let Some(stripe) = stripes.next()
             {
@@ -217,12 +237,12 @@ impl GetStream<'_> {
             }
             let Some(next) = ahead.pop_front() else { return };
             let record = match next.await {
-                Some(Reply::Record(record)) => record,
+                Reply::Record(record) => record,
                 other => return self.break_off(offset == first, other),
             };
             let len: usize = record.pieces.iter().map(|piece| piece.range.len()).sum();
             if !self.wait_for_credit(len as u64).await {
-                return self.break_off(offset == first, Some(Reply::Status(Status::DeadlineExceeded)));
+                return self.break_off(offset == first, Reply::Status(Status::DeadlineExceeded));
             }
             answer.offset = offset;
             offset += len as u64;
@@ -237,7 +257,7 @@ impl GetStream<'_> {
     }
 
     /// Starts the read of one stripe's share of the bytes `first..end` of the object.
-    fn start(&self, stripe: u64, first: u64, end: u64) -> super::oneshot::Receiver<Reply<PartBytes>> {
+    fn start(&self, stripe: u64, first: u64, end: u64) -> glommio::Task<Reply<PartBytes>> {
         let stripe_size = u64::from(self.head.stripe_size);
         let begin = stripe * stripe_size;
         let stripe_len = stripe_size.min(self.head.object_len - begin);
@@ -253,12 +273,12 @@ impl GetStream<'_> {
             policy: self.header.read_policy,
             strict: false,
             immutable: false,
+            for_condition: false,
             deadline: self.deadline,
         });
-        let (sender, receiver) = super::oneshot::channel();
         let (core, home) = (self.connection.core.clone(), self.home);
-        core.clone().spawn(async move { sender.send(core.call(home, call).await) });
-        receiver
+        // Dropping the task, when the client cancels, ends the read.
+        core.clone().task(async move { core.call(home, call).await })
     }
 
     async fn wait_for_credit(&self, len: u64) -> bool {
@@ -278,8 +298,12 @@ impl GetStream<'_> {
 
     /// A stripe cannot be had: before anything was sent that is the answer, later the stream is
     /// aborted. A stripe that is gone although its head is there is a miss.
-    fn break_off(&self, nothing_sent: bool, reply: Option<Reply<PartBytes>>) {
-        let reply = reply.unwrap_or(Reply::Status(Status::ShuttingDown));
+    fn break_off(&self, nothing_sent: bool, reply: Reply<PartBytes>) {
+        if let Reply::Status(Status::NotFound) = reply {
+            let (core, home) = (self.connection.core.clone(), self.home);
+            let call = Call::Forget { hash: self.name.hash, version: self.head.version };
+            core.clone().spawn(async move { drop(core.call(home, call).await) });
+        }
         if nothing_sent {
             return answer_failure(self.connection, Op::Get, self.request.id, &reply);
         }

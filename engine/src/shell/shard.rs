@@ -1,6 +1,7 @@
 //! A shard on its core: the store, its device, its faults.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use hedgerow_wire::Target;
@@ -32,6 +33,8 @@ pub struct Shard {
     /// Device operations under way, those that a fault holds back included.
     pub under_way: Cell<usize>,
     dirty: Cell<bool>,
+    /// Requests whose answers are no longer wanted.
+    withdrawn: RefCell<HashSet<Token>>,
 }
 
 impl Shard {
@@ -46,6 +49,7 @@ impl Shard {
             faults: RefCell::default(),
             under_way: Cell::new(0),
             dirty: Cell::new(true),
+            withdrawn: RefCell::default(),
         }
     }
 
@@ -61,8 +65,16 @@ impl Shard {
         self.dirty.set(true);
     }
 
-    /// The answer under `token` is no longer wanted.
+    /// A coordinator no longer wants the answer under `token`: it gets one all the same when the device
+    /// is done, since what it asked for is under way until then, but without bytes.
     pub fn withdraw(&self, token: Token) {
+        if self.store.borrow().awaits(token) {
+            self.withdrawn.borrow_mut().insert(token);
+        }
+    }
+
+    /// Nobody waits for the answer under `token` any more: none will come.
+    pub fn cancel(&self, token: Token) {
         self.store.borrow_mut().cancel(token);
         self.dirty.set(true);
     }
@@ -124,7 +136,8 @@ impl Shard {
     }
 
     fn answer(&self, core: &Rc<Core>, token: Token, answer: PartAnswer<Payload<DeviceBuffer>>) {
-        core.shard_answered(self.target, token, answer);
+        let unwanted = self.withdrawn.borrow_mut().remove(&token);
+        core.shard_answered(token, if unwanted { PartAnswer::Expired } else { answer });
     }
 
     /// Starts a device operation; its completion is the store's next event.

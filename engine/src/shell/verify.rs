@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use futures_lite::future::or;
 use hedgerow_wire::Namespace;
 use hedgerow_wire::messages::{DamagedPart, VerifyAnswer, VerifyRequest};
 use hedgerow_wire::time::Timestamp;
@@ -14,14 +15,22 @@ use super::shard::Shard;
 use crate::slab::{Located, PartDamage};
 
 /// Checks the next parts of a shard, on the shard's own core.
-pub async fn run(core: &Rc<Core>, request: VerifyRequest, deadline: Timestamp) -> Result<VerifyAnswer, String> {
+pub async fn run(
+    core: &Rc<Core>,
+    request: VerifyRequest,
+    deadline: Timestamp,
+) -> Result<VerifyAnswer, String> {
     let Some(&owner) = core.shared.shard_cores.get(usize::from(request.shard)) else {
         let last = core.shared.shard_cores.len() - 1;
         return Err(format!("there is no shard {}: they are 0 to {last}", request.shard));
     };
-    let checked = on_core_async(core, owner, move |there| async move { check(&there, request, deadline).await });
+    let checked =
+        on_core_async(core, owner, move |there| async move { check(&there, request, deadline).await });
     checked.await.unwrap_or_else(|| Err("the daemon is stopping".to_owned()))
 }
+
+/// Buckets of the index that are looked at in one go.
+const BUCKETS_AT_A_TIME: u64 = 64;
 
 /// The cursor: the index's own in the high half, parts checked so far in the low half.
 fn split(cursor: u64) -> (u64, u64) {
@@ -44,10 +53,15 @@ async fn check(core: &Rc<Core>, request: VerifyRequest, deadline: Timestamp) -> 
     };
     // A bucket at a time: what is not checked by the deadline is left to the next request.
     while answer.parts_checked < request.parts_max && clock::timestamp() < deadline {
-        let (parts, next) = shard.store.borrow().locate_parts(place, 1);
+        let (parts, next) = shard.store.borrow().locate_parts(place, BUCKETS_AT_A_TIME);
         for part in &parts {
-            check_part(&shard, part, &mut answer).await?;
+            let late = async {
+                glommio::timer::sleep(deadline.since(clock::timestamp())).await;
+                Err("its device does not answer".to_owned())
+            };
+            or(check_part(&shard, part, &mut answer), late).await?;
         }
+        glommio::yield_if_needed().await;
         match next {
             Some(next) => place = next,
             None => {
@@ -76,7 +90,9 @@ async fn check_part(shard: &Rc<Shard>, part: &Located, answer: &mut VerifyAnswer
 
 /// What can be said of a damaged part: its names only if its head is right.
 fn describe(part: &Located, bytes: &[u8], damage: PartDamage) -> DamagedPart {
-    let head = bytes.get(part.offset_in_bytes()..).and_then(|bytes| hedgerow_wire::part::decode_part_head(bytes).ok());
+    let head = bytes
+        .get(part.offset_in_bytes()..)
+        .and_then(|bytes| hedgerow_wire::part::decode_part_head(bytes).ok());
     let meta = head.filter(|_| damage == PartDamage::Payload).map(|head| head.meta);
     DamagedPart {
         namespace: meta.as_ref().map_or(Namespace(0), |meta| meta.namespace),

@@ -15,7 +15,7 @@ use super::layout::{
     BLOCK_LEN, ContentsEntry, SLAB_DATA_START, SlabHeader, align_block, align_part, block_start,
     contents_start,
 };
-use super::store::{Request, Store};
+use super::store::{Request, Store, upper_bound};
 use super::{Buffers, Payload, Token};
 
 /// Shortest buffer of a batch, in bytes.
@@ -84,6 +84,8 @@ enum Order {
     UnderWay(u64),
     /// The same version is on the device.
     Held,
+    /// The same version is on the device, and damaged there.
+    Damaged,
     /// The clocks do not tell: the header at this entry does.
     Ask(Entry),
 }
@@ -117,7 +119,8 @@ impl<D: Buffers> Store<D> {
             {
                 self.answer(token, PartAnswer::Superseded { version: self.forgotten_through });
             }
-            Order::Newer => self.append_write(token, write, hash, payload),
+            // A repair of a damaged part too, whatever was forgotten: of its record nothing newer was held.
+            Order::Newer | Order::Damaged => self.append_write(token, write, hash, payload),
         }
     }
 
@@ -160,7 +163,13 @@ impl<D: Buffers> Store<D> {
         if entry.hlc < version.hlc {
             return Order::Newer;
         }
-        match self.exact.get(hash, record, entry.hlc) {
+        let damage = self.damage_at(hash, record, &entry);
+        if damage.is_some_and(|damage| damage.is_of(version)) {
+            return Order::Damaged;
+        }
+        match self.exact_version(hash, record, &entry) {
+            // Its clock is another one, thus a newer one.
+            None if damage.is_some() => Order::Older(upper_bound(&entry)),
             None => Order::Ask(entry),
             Some(held) => match version.cmp(&held) {
                 std::cmp::Ordering::Less => Order::Older(held),

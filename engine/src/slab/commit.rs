@@ -229,6 +229,7 @@ impl<D: Buffers> Store<D> {
     /// A part of a request is on the device, or failed. Whether it is in the index (or need not be).
     fn settle_write(&mut self, number: u64, slab: u32, part: &ContentsEntry, written: bool) -> bool {
         let key = (part.hash, part.record);
+        let replaces_damaged = self.holds_damaged(part.hash, part.record, part.version);
         let Some(pending) = self.pending.get_mut(&key) else { panic!("{part:?} is not under way") };
         let shown = pending.visible.is_some_and(|(batch, entry)| batch == number && entry == *part);
         pending.outstanding -= 1;
@@ -236,9 +237,9 @@ impl<D: Buffers> Store<D> {
             pending.visible = None;
         }
         let dropped = part.version <= pending.dropped_through;
-        let current = part.version > pending.completed && !dropped;
+        let current = (part.version > pending.completed || replaces_damaged) && !dropped;
         if written && current {
-            pending.completed = part.version;
+            pending.completed = pending.completed.max(part.version);
             if pending.visible.is_some_and(|(_, entry)| entry.version < part.version) {
                 pending.visible = None;
             }
@@ -266,6 +267,7 @@ impl<D: Buffers> Store<D> {
             self.forgotten_through = self.forgotten_through.max(part.version);
             return false;
         }
+        self.damage.remove(part.hash, part.record);
         self.exact.put(part.hash, part.record, part.version);
         true
     }
@@ -305,6 +307,7 @@ impl<D: Buffers> Store<D> {
         if written && points_to_old {
             // It replaces an entry, so there is room.
             let _ = self.index.insert(part.hash, part.record, &index_entry(slab, part));
+            self.damage.remove(part.hash, part.record);
         }
         self.reinsertion_settled();
     }

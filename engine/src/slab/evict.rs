@@ -62,6 +62,8 @@ pub(super) enum Fate {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Life {
     pub(super) expired: bool,
+    /// It failed a check.
+    pub(super) damaged: bool,
     /// A newer version is under way.
     pub(super) being_replaced: bool,
     pub(super) tombstone: bool,
@@ -76,7 +78,9 @@ pub(super) struct Life {
 /// The decision, first line that fits.
 pub(super) fn fate(life: &Life) -> Fate {
     match *life {
-        Life { expired: true, .. } | Life { being_replaced: true, .. } => Fate::Forget,
+        Life { expired: true, .. } | Life { damaged: true, .. } | Life { being_replaced: true, .. } => {
+            Fate::Forget
+        }
         Life { tombstone: true, young: true, .. } => Fate::KeepTombstone,
         Life { tombstone: true, .. } | Life { orphan: true, .. } => Fate::Forget,
         Life { pinned: true, .. } => Fate::KeepPinned,
@@ -114,7 +118,7 @@ impl<D: Buffers> Store<D> {
         if self.closing != super::close::Closing::Open {
             return false;
         }
-        let coming = self.slabs.free_count() + self.slabs.leaving_count();
+        let coming = self.slabs.free_count() + self.slabs.discarding_count();
         let index_fills = self.index.len() * 100 >= self.index.slots() * 90;
         coming < self.config.free_slabs_target || index_fills
     }
@@ -239,6 +243,7 @@ impl<D: Buffers> Store<D> {
                 .is_none_or(|object| object.tombstone || object.hlc > part.version.hlc);
         Life {
             expired: part.expires_ms != 0 && part.expires_ms <= now.wall_ms(),
+            damaged: self.damage_at(part.hash, part.record, entry).is_some(),
             being_replaced: pending.is_some_and(|pending| pending.newest > part.version),
             tombstone: part.kind == PartKind::Tombstone,
             young: part.version.wall_us().saturating_add(TOMBSTONE_KEEP_US) > now.wall_us,
@@ -288,13 +293,13 @@ impl<D: Buffers> Store<D> {
         }
         let start = (part.offset - block_start(part.offset)) as usize;
         let place = self.place(slab, part.offset);
-        let verified = verify_head(bytes.as_ref(), start, &place)
-            .and_then(|head| Ok((verify_payload(bytes.as_ref(), start, &head)?, head)));
-        let Ok((payload, head)) = verified else {
-            self.counters.parts_damaged += 1;
+        let head = verify_head(bytes.as_ref(), start, &place).ok();
+        let payload = head.as_ref().and_then(|head| verify_payload(bytes.as_ref(), start, head).ok());
+        let (Some(head), Some(payload)) = (&head, payload) else {
+            self.damaged(part.hash, part.record, &entry, head.as_ref().map(|head| &head.meta));
             return;
         };
-        let kept = self.append_again(&head, &bytes.as_ref()[payload], (slab, part.offset));
+        let kept = self.append_again(head, &bytes.as_ref()[payload], (slab, part.offset));
         if let Some(eviction) = &mut self.eviction {
             eviction.unsettled += usize::from(kept);
         }
@@ -324,6 +329,7 @@ impl<D: Buffers> Store<D> {
                 evicted.push(EvictedPart { hash: part.hash, record: part.record, version: part.version });
             }
         }
+        self.damage.remove_slab(slab);
         self.counters.slabs_evicted += 1;
         if !evicted.is_empty() {
             self.out.push_back(Effect::Evicted(evicted));

@@ -18,6 +18,7 @@
 //! | `commit.rs` | write buffers out, acknowledge, flush, seal |
 //! | `slabs.rs` | which slab is what, and who reads it |
 //! | `evict.rs` | let the oldest slab go, keep what is used |
+//! | `damage.rs` | parts that failed a check |
 //! | `persist.rs` | write the superblock: evictions, clean stop, probes of a failed device |
 //! | `format.rs`, `recover.rs`, `recover_slabs.rs`, `table.rs`, `scan.rs` | open a device |
 //! | `close.rs` | clean stop, and what its snapshot keeps |
@@ -27,6 +28,7 @@ mod append;
 mod close;
 mod commit;
 mod config;
+mod damage;
 mod evict;
 mod exact;
 mod format;
@@ -43,12 +45,12 @@ pub mod snapshot;
 mod stats;
 mod store;
 pub mod superblock;
-mod verify;
 mod table;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 use std::ops::Range;
 

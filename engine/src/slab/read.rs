@@ -51,8 +51,8 @@ pub(super) enum Want {
 pub(super) enum Fault {
     /// Its head is damaged, or another one.
     Head,
-    /// Its payload is damaged; the head says that it is of this version.
-    Payload(Version),
+    /// Its payload is damaged.
+    Payload,
 }
 
 /// Checks the head at `at` of `bytes` and that it is of the part at `place`.
@@ -71,7 +71,7 @@ pub(super) fn verify_payload(
     let range = start..start + head.payload_len as usize;
     match bytes.get(range.clone()) {
         Some(payload) if crc32c(payload) == head.payload_checksum => Ok(range),
-        _ => Err(Fault::Payload(head.meta.version)),
+        _ => Err(Fault::Payload),
     }
 }
 
@@ -99,13 +99,17 @@ impl<D: Buffers> Store<D> {
         };
         let mut blocks = entry.blocks;
         if let Some(wanted) = read.version {
-            match self.exact.get(hash, record, entry.hlc) {
+            match self.exact_version(hash, record, &entry) {
                 Some(version) if version != wanted => {
                     return self.answer(token, PartAnswer::Other { version });
                 }
                 None if entry.hlc != wanted.hlc => blocks = blocks.min(HEAD_BLOCKS),
                 _ => {}
             }
+        }
+        if let Some(damage) = self.damage_at(hash, record, &entry) {
+            let answer = self.read_damaged(hash, record, &entry, &damage, now);
+            return self.answer(token, answer);
         }
         let want = Want::Part { name: read.name.clone(), version: read.version };
         self.start_read(Some(token), hash, record, entry, blocks, want, read.deadline);
@@ -129,9 +133,12 @@ impl<D: Buffers> Store<D> {
             let forgotten_through = self.forgotten_through;
             return self.answer(token, PartAnswer::Absent { forgotten_through });
         };
-        let held = match self.exact.get(hash, record, entry.hlc) {
+        let held = match self.exact_version(hash, record, &entry) {
             Some(version) => version,
             None if entry.hlc != confirm.version.hlc => upper_bound(&entry),
+            None if self.damage_at(hash, record, &entry).is_some() => {
+                return self.answer(token, PartAnswer::Damaged);
+            }
             None => {
                 let want = Want::Confirm(*confirm);
                 let blocks = entry.blocks.min(HEAD_BLOCKS);
@@ -263,8 +270,10 @@ impl<D: Buffers> Store<D> {
                 self.answer(token, answer);
             }
             Want::Drop(drop) => {
+                // The clock is the drop's: where the head does not tell more, that decides.
+                let headless = head.is_err().then(|| upper_bound(&entry));
                 let held = self.judge_head(read.hash, read.record, &entry, head);
-                if let Some(held) = held.filter(|&held| held <= drop.version) {
+                if let Some(held) = held.filter(|&held| held <= drop.version).or(headless) {
                     self.forget_entry(drop.hash, drop.record, &entry, held);
                     self.counters.parts_dropped += 1;
                 }
@@ -306,7 +315,7 @@ impl<D: Buffers> Store<D> {
     ) -> PartAnswer<Payload<D::Read>> {
         let head = match head {
             Ok(head) => head,
-            Err(fault) => return self.damaged(name.hash, name.record, &entry, fault),
+            Err(_) => return self.damaged(name.hash, name.record, &entry, None),
         };
         let meta = &head.meta;
         if meta.namespace != name.namespace || meta.key != name.key || meta.record != name.record {
@@ -326,11 +335,11 @@ impl<D: Buffers> Store<D> {
                 let payload = Payload::new(buffer, range, head.payload_checksum);
                 PartAnswer::Part { meta: head.meta, payload }
             }
-            Err(fault) => self.damaged(name.hash, name.record, &entry, fault),
+            Err(_) => self.damaged(name.hash, name.record, &entry, Some(&head.meta)),
         }
     }
 
-    /// The version at `entry`; `None` if it is damaged (and let go) or another key's (and kept).
+    /// The version at `entry`; `None` if it is damaged (which is noted) or another key's.
     fn judge_head(
         &mut self,
         hash: KeyHash,
@@ -344,29 +353,11 @@ impl<D: Buffers> Store<D> {
                 self.counters.collisions += 1;
                 None
             }
-            Err(fault) => {
-                self.damaged(hash, record, entry, fault);
+            Err(_) => {
+                self.damaged(hash, record, entry, None);
                 None
             }
         }
-    }
-
-    /// Lets a damaged part go. What it was is forgotten, so `forgotten_through` covers it, as far as is
-    /// known of it.
-    fn damaged(
-        &mut self,
-        hash: KeyHash,
-        record: Record,
-        entry: &Entry,
-        fault: Fault,
-    ) -> PartAnswer<Payload<D::Read>> {
-        self.counters.parts_damaged += 1;
-        let version = match fault {
-            Fault::Payload(version) => version,
-            Fault::Head => upper_bound(entry),
-        };
-        self.forget_entry(hash, record, entry, version);
-        PartAnswer::Damaged
     }
 
     /// The place of a part at `offset` of `slab` as it is now.

@@ -33,7 +33,7 @@ pub(super) struct Slabs {
     free: VecDeque<u32>,
     /// Growing and sealed slabs, oldest first.
     order: VecDeque<u32>,
-    leaving: u32,
+    discarding: u32,
     next_generation: u64,
 }
 
@@ -46,7 +46,7 @@ impl Slabs {
             slabs: vec![free; count as usize],
             free: (0..count).collect(),
             order: VecDeque::new(),
-            leaving: 0,
+            discarding: 0,
             next_generation,
         }
     }
@@ -125,16 +125,27 @@ impl Slabs {
         (self.state(slab) == SlabState::Sealed).then_some(slab)
     }
 
-    /// Slabs that hold nothing and are not free yet.
-    pub(super) fn leaving_count(&self) -> u32 {
-        self.leaving
+    /// Slabs that are free as soon as the device has taken an advice. Those that wait for a reader are not
+    /// among them: a read that never comes back must not stop the eviction.
+    pub(super) fn discarding_count(&self) -> u32 {
+        self.discarding
+    }
+
+    /// The device is told about a slab that has left; [`Slabs::discarded`] when it was.
+    pub(super) fn discard(&mut self) {
+        self.discarding += 1;
+    }
+
+    /// The device was told about `slab`.
+    pub(super) fn discarded(&mut self, slab: u32) {
+        self.discarding -= 1;
+        self.free(slab);
     }
 
     /// The oldest slab holds nothing any more.
     pub(super) fn leave(&mut self, slab: u32) {
         assert!(self.order.front() == Some(&slab), "slab {slab} is let go before an older one");
         self.order.pop_front();
-        self.leaving += 1;
         self.slabs[slab as usize].state = SlabState::Leaving;
     }
 
@@ -146,7 +157,6 @@ impl Slabs {
             "slab {slab} is to be free and is {entry:?}"
         );
         entry.state = SlabState::Free;
-        self.leaving -= 1;
         self.free.push_back(slab);
     }
 

@@ -23,6 +23,8 @@ pub struct StoreStats {
     pub set_aside: bool,
     /// Gauge: hlc of the highest version that was forgotten.
     pub forgotten_through_hlc: u64,
+    /// Gauge: damaged parts that are held and noted: neither repaired nor let go yet.
+    pub parts_damaged_now: u64,
     /// Reads answered with a part.
     pub read_hits: u64,
     /// Reads answered `Absent`.
@@ -59,7 +61,7 @@ pub struct StoreStats {
     pub parts_expired: u64,
     /// Parts let go because somebody asked.
     pub parts_dropped: u64,
-    /// Parts that failed a check.
+    /// Parts that failed a check; each once while it is noted.
     pub parts_damaged: u64,
     /// Reads that met another key's part (a collision of the index).
     pub collisions: u64,

@@ -11,6 +11,7 @@ use hedgerow_wire::{KeyHash, Record, Version};
 use super::append::{Growing, PendingRecord};
 use super::close::Closing;
 use super::commit::{Batch, Flusher};
+use super::damage::{DAMAGE_NOTED_MAX, DamagedParts};
 use super::evict::Eviction;
 use super::exact::ExactVersions;
 use super::index::{Entry, Index};
@@ -74,6 +75,7 @@ pub struct Store<D: Buffers> {
     pub(super) superblock: Superblock,
     pub(super) index: Index,
     pub(super) exact: ExactVersions,
+    pub(super) damage: DamagedParts,
     pub(super) slabs: Slabs,
     pub(super) growing: Vec<Growing>,
     pub(super) pending: Map<(KeyHash, Record), PendingRecord>,
@@ -121,6 +123,7 @@ impl<D: Buffers> Store<D> {
             superblock: parts.superblock,
             index: parts.index,
             exact,
+            damage: DamagedParts::new(DAMAGE_NOTED_MAX),
             slabs: parts.slabs,
             growing: parts.growing,
             pending: Map::default(),
@@ -164,13 +167,14 @@ impl<D: Buffers> Store<D> {
             }
         }
         if let Some(entry) = self.index.get(drop.hash, drop.record, self.index.highest_hlc()) {
-            let exact = self.exact.get(drop.hash, drop.record, entry.hlc);
+            let exact = self.exact_version(drop.hash, drop.record, &entry);
+            let headless = self.damage_at(drop.hash, drop.record, &entry).is_some() && exact.is_none();
             match exact {
                 Some(version) if version <= drop.version => {
                     self.forget_entry(drop.hash, drop.record, &entry, version);
                     self.counters.parts_dropped += 1;
                 }
-                None if entry.hlc < drop.version.hlc => {
+                None if entry.hlc < drop.version.hlc || (headless && entry.hlc == drop.version.hlc) => {
                     self.forget_entry(drop.hash, drop.record, &entry, upper_bound(&entry));
                     self.counters.parts_dropped += 1;
                 }
@@ -184,6 +188,11 @@ impl<D: Buffers> Store<D> {
     /// Notes that a record was used; `false` if it is not held.
     pub fn touch(&mut self, touch: &PartTouch) -> bool {
         self.index.touch(touch.hash, touch.record) || self.pending.contains_key(&(touch.hash, touch.record))
+    }
+
+    /// Whether a request under `token` was taken and not answered.
+    pub fn awaits(&self, token: Token) -> bool {
+        self.requests.contains_key(&token)
     }
 
     /// The answer to `token` is no longer wanted: none will come. A device read that was not handed out
@@ -214,7 +223,7 @@ impl<D: Buffers> Store<D> {
             (Io::Table(slab), IoResult::Done(result)) => self.table_done(slab, result, now),
             (Io::Flush, IoResult::Done(result)) => self.flush_done(result, now),
             (Io::Persist, IoResult::Done(result)) => self.persist_step_done(result, now),
-            (Io::Discard(slab), IoResult::Done(_)) => self.slabs.free(slab),
+            (Io::Discard(slab), IoResult::Done(_)) => self.slabs.discarded(slab),
             _ => panic!("operation {io:?} was completed with the result of another kind"),
         }
     }
@@ -272,6 +281,7 @@ impl<D: Buffers> Store<D> {
             pending_bytes: self.pending_bytes as u64,
             set_aside: self.health.probe_at.is_some(),
             forgotten_through_hlc: self.forgotten_through.hlc,
+            parts_damaged_now: self.damage.len() as u64,
             ..self.counters
         }
     }
@@ -316,6 +326,7 @@ impl<D: Buffers> Store<D> {
     /// Lets the part at `entry` go, whose version is at most `version`, if the index still points there.
     pub(super) fn forget_entry(&mut self, hash: KeyHash, record: Record, entry: &Entry, version: Version) {
         if self.index.remove_at(hash, record, entry.slab, entry.offset) {
+            self.damage.remove(hash, record);
             self.forgotten_through = self.forgotten_through.max(version);
         }
     }
@@ -336,6 +347,7 @@ impl<D: Buffers> Store<D> {
         if !self.config.discard {
             return self.slabs.free(slab);
         }
+        self.slabs.discard();
         let offset = self.slabs.device_offset(slab, 0);
         let io = self.start(Io::Discard(slab));
         self.out.push_back(Effect::Discard { io, offset, len: u64::from(self.slabs.slab_len()) });

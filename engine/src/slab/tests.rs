@@ -1,6 +1,7 @@
 //! Tests of the store as a whole, on the device in memory.
 
 mod crash;
+mod damage;
 mod evict;
 mod model;
 mod opening;

@@ -50,18 +50,13 @@ pub enum PartDamage {
 }
 
 impl<D: Buffers> Store<D> {
-    /// Parts of the index from position `cursor` on (0 to begin), at least one bucket's and until there
-    /// are `count` of them; and the cursor to go on with, nothing at the end. Parts that come or go
-    /// meanwhile may be missed.
-    pub fn locate_parts(&self, cursor: u64, count: usize) -> (Vec<Located>, Option<u64>) {
-        let mut parts = Vec::new();
+    /// Parts in `count` buckets of the index from position `cursor` on (0 to begin); and the cursor to go
+    /// on with, nothing at the end. Parts that come or go meanwhile may be missed.
+    pub fn locate_parts(&self, cursor: u64, count: u64) -> (Vec<Located>, Option<u64>) {
         let buckets = self.index.bucket_count() as u64;
-        let mut next = cursor;
-        while next < buckets && parts.len() < count {
-            parts.extend(self.index.bucket_entries(next as usize).map(|entry| self.located(entry)));
-            next += 1;
-        }
-        (parts, (next < buckets).then_some(next))
+        let end = cursor.saturating_add(count).min(buckets);
+        let entries = (cursor..end).flat_map(|bucket| self.index.bucket_entries(bucket as usize));
+        (entries.map(|entry| self.located(entry)).collect(), (end < buckets).then_some(end))
     }
 
     /// Where what is held of a record lies, for people.
@@ -87,7 +82,7 @@ impl<D: Buffers> Store<D> {
             // The slab may have been let go since: only what the index still points to is damaged.
             Err(_) if !self.index.points_to(entry.slab, entry.offset) => None,
             Err(Fault::Head) => Some(Err(PartDamage::Head)),
-            Err(Fault::Payload(_)) => Some(Err(PartDamage::Payload)),
+            Err(Fault::Payload) => Some(Err(PartDamage::Payload)),
         }
     }
 }

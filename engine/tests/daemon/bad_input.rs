@@ -106,7 +106,8 @@ async fn a_truncated_frame_ends_with_its_connection() {
     let (mut daemon, client) = daemon_and_bystander(&setup).await;
     let body = content(2, 300_000);
     let whole = frame(&put(5, &body), Some(&key("truncated")), &body);
-    let cuts = [1, 4, 100, FRAME_HEADER_LEN, FRAME_HEADER_LEN + 4, FRAME_HEADER_LEN + 9, 100_000, whole.len() - 1];
+    let cuts =
+        [1, 4, 100, FRAME_HEADER_LEN, FRAME_HEADER_LEN + 4, FRAME_HEADER_LEN + 9, 100_000, whole.len() - 1];
     for cut in cuts {
         let mut raw = Raw::greeted(daemon.address);
         raw.send_bytes(&whole[..cut]);
@@ -167,8 +168,20 @@ async fn a_request_against_the_rules_is_answered_and_the_connection_goes_on() {
     refused(&mut raw, FrameHeader { version, ..put(5, b"x") }, named, b"x", bad("version"));
     refused(&mut raw, FrameHeader { object_len: 2, ..put(5, b"x") }, named, b"x", bad("object_len"));
     let sum = ObjectChecksum { bits: 1 << 40, ..ObjectChecksum::crc32c(0) };
-    refused(&mut raw, FrameHeader { object_checksum: sum, ..put(5, b"x") }, named, b"x", bad("object_checksum"));
-    refused(&mut raw, FrameHeader { credit: 0, ..FrameHeader::request(Op::Credit, 5) }, None, &[], bad("credit"));
+    refused(
+        &mut raw,
+        FrameHeader { object_checksum: sum, ..put(5, b"x") },
+        named,
+        b"x",
+        bad("object_checksum"),
+    );
+    refused(
+        &mut raw,
+        FrameHeader { credit: 0, ..FrameHeader::request(Op::Credit, 5) },
+        None,
+        &[],
+        bad("credit"),
+    );
     let large = FrameHeader { flags: 0, object_len: (64 << 20) + 1, ..request(Op::Put, 5) };
     refused(&mut raw, large, named, &content(1, 1 << 20), (Status::TooLarge, "object_len"));
     let long = content(1, (1 << 20) + 1);

@@ -18,7 +18,8 @@ async fn store(client: &Client) {
 async fn check_all(client: &Client, what: &str) {
     for len in LENGTHS {
         let object = client.get(format!("{len}")).await;
-        let object = object.unwrap_or_else(|error| panic!("{what}: {len} bytes: {error}")).unwrap();
+        let object = object.unwrap_or_else(|error| panic!("{what}: {len} bytes: {error}"));
+        let object = object.unwrap_or_else(|| panic!("{what}: {len} bytes: gone"));
         assert_same(format!("{what}: {len} bytes"), &object.bytes, &content(len as u64, len));
         if len > 2 {
             let (from, to) = (len / 3, len / 3 + len / 2);

@@ -88,7 +88,12 @@ async fn an_immutable_object_is_written_once() {
 }
 
 /// Many clients want to be the first.
-async fn race(clients: &[Client], key: &str, len: usize, immutable: bool) -> Vec<(u64, Result<Version, Error>)> {
+async fn race(
+    clients: &[Client],
+    key: &str,
+    len: usize,
+    immutable: bool,
+) -> Vec<(u64, Result<Version, Error>)> {
     let mut racers = Vec::new();
     for number in 0..24u64 {
         let request = clients[number as usize % clients.len()].request();
@@ -122,7 +127,10 @@ async fn of_many_that_want_to_be_first_exactly_one_is() {
         assert_same(&key, &object.bytes, &content(winners[0], len));
         for (_, result) in &results {
             if let Err(error) = result {
-                assert!(matches!(error, Error::VersionMismatch { found } if *found == object.version), "{error}");
+                assert!(
+                    matches!(error, Error::VersionMismatch { found } if *found == object.version),
+                    "{error}"
+                );
             }
         }
         let key = format!("immutable-{round}");

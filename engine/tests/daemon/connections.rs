@@ -43,9 +43,16 @@ async fn ten_thousand_connections_that_send_nothing_and_slow_ones() {
     let unfinished = frame(&get(5), Some(&key("bystander")), &[]);
     slow.send_bytes(&unfinished[..50]);
     let mut announced = Raw::greeted(daemon.address);
-    announced.send_bytes(&frame(&put(5, &content(2, 1 << 20)), Some(&key("announced")), &content(2, 1 << 20))[..300]);
+    announced.send_bytes(
+        &frame(&put(5, &content(2, 1 << 20)), Some(&key("announced")), &content(2, 1 << 20))[..300],
+    );
+    let most = std::cell::Cell::new(0);
     eventually("all are taken", || async {
-        (counter(&client, "connections").await >= count as u64 + 3).then_some(())
+        let taken = counter(&client, "connections").await;
+        if most.replace(taken.max(most.get())) < taken {
+            println!("{taken} are taken");
+        }
+        (taken >= count as u64 + 3).then_some(())
     })
     .await;
     let per_connection = daemon.resident_bytes().saturating_sub(before) / count as u64;
@@ -102,10 +109,8 @@ async fn bodies_that_are_announced_and_never_sent_hold_no_memory() {
     served(&client).await;
     // The bodies on their way are bounded; what is beyond is refused, and others can still write.
     drop(held);
-    eventually("all are gone", || async {
-        (counter(&client, "put_body_bytes").await == 0).then_some(())
-    })
-    .await;
+    eventually("all are gone", || async { (counter(&client, "put_body_bytes").await == 0).then_some(()) })
+        .await;
     client.put("after", "it").await.unwrap();
 }
 

@@ -62,7 +62,10 @@ fn wipe(path: &Path, from: u64, len: usize, random: &mut SmallRng) {
 fn damage(path: &Path, kind: usize, random: &mut SmallRng) {
     match kind {
         // Single bytes, anywhere behind the superblocks.
-        0 => flip(path, (0..2000).map(|_| random.random_range(128 << 10..USED)).collect::<Vec<_>>().into_iter()),
+        0 => flip(
+            path,
+            (0..2000).map(|_| random.random_range(128 << 10..USED)).collect::<Vec<_>>().into_iter(),
+        ),
         // The header of the first slab, and the start of its parts.
         1 => flip(path, (0..20).map(|n| (128 << 10) + n * 400)),
         // Two of three superblocks, one of them torn.

@@ -186,10 +186,8 @@ async fn a_client_that_goes_away_in_the_middle_of_a_put_stores_nothing() {
         raw.send(&further, None, &body);
         assert_eq!(crc32c(&body), crc32c(&content(round, 1 << 20)));
     }
-    eventually("they are over", || async {
-        (counter(&client, "put_body_bytes").await == 0).then_some(())
-    })
-    .await;
+    eventually("they are over", || async { (counter(&client, "put_body_bytes").await == 0).then_some(()) })
+        .await;
     assert_eq!(client.get("object").await.unwrap().unwrap().bytes, "old");
 }
 

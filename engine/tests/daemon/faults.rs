@@ -136,7 +136,13 @@ async fn one_too_many(kind: FaultKind, duration: Duration) {
     }
     let put = request.put("new", content(9, 100_000)).await;
     assert!(
-        matches!(put, Err(Error::Unavailable | Error::DeadlineExceeded { .. } | Error::Indeterminate { .. } | Error::Overloaded { .. })),
+        matches!(
+            put,
+            Err(Error::Unavailable
+                | Error::DeadlineExceeded { .. }
+                | Error::Indeterminate { .. }
+                | Error::Overloaded { .. })
+        ),
         "{put:?}"
     );
     heal(&client).await;

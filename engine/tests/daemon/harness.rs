@@ -13,7 +13,7 @@ use std::sync::{Condvar, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use hedgerow_client::messages::{
-    Fault, FaultKind, FaultPlace, FaultRequest, PartState, ShardStats, StatAnswer, StatsAnswer,
+    Fault, FaultKind, FaultPlace, FaultRequest, PartState, ShardState, ShardStats, StatAnswer, StatsAnswer,
 };
 use hedgerow_client::{Client, Code};
 use tempfile::TempDir;
@@ -33,8 +33,7 @@ impl Ticket {
     fn take(shards: usize) -> Ticket {
         let (free, more) = &SHARDS_FREE;
         let guard = free.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut guard =
-            more.wait_while(guard, |free| *free < shards).unwrap_or_else(PoisonError::into_inner);
+        let mut guard = more.wait_while(guard, |free| *free < shards).unwrap_or_else(PoisonError::into_inner);
         *guard -= shards;
         Ticket(shards)
     }
@@ -336,8 +335,7 @@ pub fn eventually<T, F: Future<Output = Option<T>>>(
 /// Injects a fault into every operation of a shard.
 pub async fn inject(client: &Client, shard: u16, kind: FaultKind, duration: Duration) -> u64 {
     let duration_ms = duration.as_millis() as u32;
-    let fault =
-        Fault { place: FaultPlace::Shard(shard), kind, share_ppm: Fault::SHARE_ALL_PPM, duration_ms };
+    let fault = Fault { place: FaultPlace::Shard(shard), kind, share_ppm: Fault::SHARE_ALL_PPM, duration_ms };
     client.fault(&FaultRequest::Inject(fault)).await.unwrap().id
 }
 
@@ -349,9 +347,10 @@ pub fn stall(duration: Duration) -> FaultKind {
 /// Ends all faults, and waits until what they have held back is over.
 pub async fn heal(client: &Client) {
     client.fault(&FaultRequest::ClearAll).await.unwrap();
-    eventually("no device operation is under way", || async {
+    eventually("all shards serve and no device operation is under way", || async {
         let stats = client.stats().await.unwrap();
-        stats.shards.iter().all(|shard| shard.in_flight == 0).then_some(())
+        let idle = |shard: &ShardStats| shard.in_flight == 0 && shard.state == ShardState::Serving;
+        stats.shards.iter().all(idle).then_some(())
     })
     .await;
 }

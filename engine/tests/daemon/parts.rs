@@ -41,7 +41,13 @@ impl Link {
         decoded.map(|payload| answer.body[payload.range].to_vec())
     }
 
-    fn write(&mut self, shard: u16, meta: &PartMeta, purpose: WritePurpose, payload: &[u8]) -> PartAnswer<Vec<u8>> {
+    fn write(
+        &mut self,
+        shard: u16,
+        meta: &PartMeta,
+        purpose: WritePurpose,
+        payload: &[u8],
+    ) -> PartAnswer<Vec<u8>> {
         let write =
             PartWrite { meta: meta.clone(), ack: AckLevel::Written, purpose, deadline: Timestamp::NEVER };
         let mut body = encode_write_head(shard, &write, crc32c(payload));

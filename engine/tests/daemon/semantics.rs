@@ -98,8 +98,10 @@ async fn objects_expire_everywhere() {
     daemon.kill();
     let daemon = setup.start();
     let client = daemon.client().await;
-    eventually("it expires after a restart", || async { text(&client, "small").await.is_none().then_some(()) })
-        .await;
+    eventually("it expires after a restart", || async {
+        text(&client, "small").await.is_none().then_some(())
+    })
+    .await;
     assert_eq!(text(&client, "long").await.unwrap(), "long");
 }
 

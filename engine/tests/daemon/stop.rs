@@ -118,17 +118,18 @@ async fn a_stop_under_load_loses_nothing_that_was_acknowledged() {
                 let seed = writer << 32 | number;
                 match client.put(format!("{seed}"), content(seed, 20_000)).await {
                     Ok(_) => acknowledged.push(seed),
-                    Err(Error::ShuttingDown | Error::Disconnected { .. } | Error::Indeterminate { .. }) => break,
+                    Err(Error::ShuttingDown | Error::Indeterminate { .. }) => break,
+                    Err(Error::Disconnected { .. } | Error::Connect { .. }) => {
+                        break;
+                    }
                     Err(error) => panic!("{error}"),
                 }
             }
             acknowledged
         }));
     }
-    eventually("some are written", || async {
-        (counter(&client, "frames.put").await > 300).then_some(())
-    })
-    .await;
+    eventually("some are written", || async { (counter(&client, "frames.put").await > 300).then_some(()) })
+        .await;
     daemon.stop();
     let daemon = setup.start();
     assert!(daemon.said("6 of 6 shards from snapshots"), "{:?}", daemon.said);
@@ -136,7 +137,8 @@ async fn a_stop_under_load_loses_nothing_that_was_acknowledged() {
     let mut count = 0;
     for writer in writers {
         for seed in writer.await.unwrap() {
-            let object = after.get(format!("{seed}")).await.unwrap().unwrap_or_else(|| panic!("{seed} is lost"));
+            let object =
+                after.get(format!("{seed}")).await.unwrap().unwrap_or_else(|| panic!("{seed} is lost"));
             assert_same(seed, &object.bytes, &content(seed, 20_000));
             count += 1;
         }

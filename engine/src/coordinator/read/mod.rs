@@ -381,7 +381,7 @@ impl<B> ReadOp<B> {
     fn wanted(&self, code: Code, stripe_len: u32) -> Option<RangeInclusive<u8>> {
         let range = self.request.range.as_ref()?;
         let part_len = code.part_len(stripe_len as usize).max(1) as u32;
-        let last = (range.end.max(range.start + 1) - 1) / part_len;
+        let last = range.end.saturating_sub(1).max(range.start) / part_len;
         let most = code.k() as u32 - 1;
         Some((range.start / part_len).min(most) as u8..=last.min(most) as u8)
     }

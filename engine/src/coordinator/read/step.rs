@@ -210,11 +210,13 @@ impl<B> ReadOp<B> {
 
     /// `version` is there, and cannot be confirmed.
     fn unconfirmed(&mut self, version: Version, shape: &Shape, desk: &mut Desk<B>, now: Now) -> Step {
-        let newer = |slot: &&Slot| slot.standing(version) == Standing::Newer;
-        if self.slots.iter().filter(newer).any(|slot| slot.ask.is_some()) {
+        let newer = |slot: &Slot| slot.standing(version) == Standing::Newer;
+        // What is on the way may show something newer; of what is known to be newer even a late
+        // answer is worth waiting for.
+        if self.slots.iter().any(|slot| slot.ask.is_some() && (!slot.late || newer(slot))) {
             return Step::Wait;
         }
-        if self.slots.iter().any(|slot| newer(&slot)) || self.dead.iter().any(|dead| dead.version > version) {
+        if self.slots.iter().any(newer) {
             return self.give_up(now);
         }
         if !self.may_be_unconfirmed(version, shape, desk) {
@@ -271,8 +273,7 @@ impl<B> ReadOp<B> {
     fn at_deadline(&self, desk: &Desk<B>) -> End {
         let Some(version) = self.newest() else { return End::Deadline };
         let shape = self.shape(Some(version), desk);
-        let newer = self.slots.iter().any(|slot| slot.standing(version) == Standing::Newer)
-            || self.dead.iter().any(|dead| dead.version > version);
+        let newer = self.slots.iter().any(|slot| slot.standing(version) == Standing::Newer);
         if newer || !self.satisfied(version, &shape) {
             return End::Deadline;
         }

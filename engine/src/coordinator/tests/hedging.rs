@@ -101,6 +101,23 @@ fn without_budget_nothing_is_hedged() {
 }
 
 #[test]
+fn of_a_range_all_that_a_late_part_is_rebuilt_from_are_hedges() {
+    for (ratio, asked, hedges) in [(0.1, "1r 0r 2r 3r 4r", 4), (0.0, "1r", 0)] {
+        let (mut world, name) = warm(|config| config.hedge_ratio = ratio);
+        world.at(&name, 1).delay = 40 * MS;
+        let mut request = world.request(&name);
+        request.version = Some(World::old(10));
+        request.code_hint = Some(world.code);
+        request.stripe_len = Some(256 << 10);
+        request.range = Some((64 << 10)..(65 << 10));
+        let parts = found(&world.read(request)).1;
+        assert_eq!(parts, if hedges > 0 { vec![0, 2, 3, 4] } else { vec![1] });
+        assert_eq!(world.asked(&name, 0), asked);
+        assert_eq!(world.coordinator.stats().hedges, hedges);
+    }
+}
+
+#[test]
 fn a_spent_budget_is_earned_back() {
     // A different target is late in every read, so that none is avoided.
     let (mut world, _) = warm(|config| {
@@ -223,4 +240,28 @@ fn when_all_become_slow_none_is() {
     }
     assert!(world.coordinator.target_stats().iter().all(|stats| !stats.slow));
     assert!(world.coordinator.target_stats().iter().all(|stats| stats.latency_mean > 10 * MS));
+}
+
+#[test]
+fn single_copies_are_not_hedged_either_when_most_targets_are_late() {
+    let (mut world, _) = warm(|_| {});
+    let names: Vec<_> = (0..24).map(|index| world.name(&format!("small {index}"))).collect();
+    for name in &names {
+        let meta = World::meta(name, World::old(10), "1+2".parse().unwrap());
+        world.place(name, &meta, &[0, 1, 2]);
+    }
+    for target in world.targets.values_mut() {
+        target.delay = 20 * MS;
+    }
+    for name in &names {
+        let mut request = world.request(name);
+        request.code_hint = Some("1+2".parse().unwrap());
+        world.begin_read(request);
+        world.run_for(50 * US);
+    }
+    // Until the first answers: a few are hedged before it is known that most are late.
+    world.run_for(18 * MS);
+    let stats = world.coordinator.stats();
+    assert!(stats.hedges <= 8, "{} of 24 reads hedged", stats.hedges);
+    assert!(stats.hedges_most_late >= 16);
 }

@@ -6,5 +6,6 @@ mod hedging;
 mod model;
 mod reads;
 mod repairs;
+mod targets;
 mod versions;
 mod writes;

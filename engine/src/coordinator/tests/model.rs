@@ -147,11 +147,15 @@ impl Play {
         }
     }
 
+    /// Damages a part, or evicts it.
     fn damage(&mut self, key: usize) {
         let slot = self.random.random_range(0..self.world.code.n());
         let name = self.names[key].clone();
+        let forget = self.random.random_bool(0.3);
         let target = self.world.at(&name, slot);
-        if target.parts.contains_key(&(name.hash, name.record)) {
+        if forget {
+            target.forget(name.hash, name.record);
+        } else if target.parts.contains_key(&(name.hash, name.record)) {
             target.damaged.insert((name.hash, name.record));
         }
     }

@@ -118,7 +118,10 @@ fn erasures_are_replaced_at_once_and_free_of_the_hedging_budget() {
         let begun = world.now.mono;
         assert_eq!(found(&world.get(&name)), (meta.version, vec![1, 2, 4, 5], true));
         assert!(world.now.mono.since(begun) < MS);
-        assert_eq!(world.coordinator.stats().hedges, 0);
+        let stats = world.coordinator.stats();
+        assert_eq!((stats.hedges, stats.erasures), (0, 2));
+        let of_targets = world.coordinator.target_stats().iter().map(|target| target.erasures).sum::<u64>();
+        assert_eq!(of_targets, 2);
     }
 }
 

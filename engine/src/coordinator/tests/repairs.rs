@@ -1,6 +1,6 @@
 //! Redundancy comes back: in the background, within its budget, with the confirmations of a read.
 
-use hedgerow_wire::part::PartAnswer;
+use hedgerow_wire::part::{PartAnswer, PartMeta};
 
 use super::super::limits::{REPAIR_ATTEMPTS_MAX, REPAIR_NOTES_MAX};
 use super::super::testing::{MS, World, found};
@@ -142,4 +142,19 @@ fn what_the_shell_cannot_rebuild_is_let_go() {
     world.run_while(|world| !world.reads.contains_key(&op));
     assert_eq!(found(&world.reads[&op].1.clone()), (meta.version, vec![1], false));
     assert!(world.released.contains(&repair));
+}
+
+#[test]
+fn a_part_that_another_target_holds_is_not_written_twice() {
+    // Position 2 holds part 1, position 1 nothing, and position 0 does not say what it holds.
+    let mut world = World::new("4+2", 6, |config| config.hedge_ceiling = MS);
+    let name = world.name("key");
+    let meta = World::meta(&name, World::old(10), world.code);
+    world.place(&name, &meta, &[0, 3, 4, 5]);
+    let at = (name.hash, name.record);
+    world.at(&name, 2).parts.insert(at, PartMeta { part: 1, ..meta.clone() });
+    world.at(&name, 0).silent = true;
+    assert_eq!(found(&world.get(&name)).1, [1, 3, 4, 5]);
+    world.run_for(100 * MS);
+    assert_eq!(world.at(&name, 1).parts[&at].part, 2);
 }

@@ -1,5 +1,7 @@
 //! Quorums of writes, and what their outcomes promise.
 
+use std::time::Duration;
+
 use hedgerow_wire::part::PartAnswer;
 use hedgerow_wire::types::{Code, Version};
 
@@ -81,7 +83,7 @@ fn nothing_is_sent_when_it_is_too_late() {
     let mut world = World::new("4+2", 8, |_| {});
     let name = world.name("key");
     let meta = World::meta(&name, World::old(0), world.code);
-    let op = world.begin_write(meta, 0 * MS);
+    let op = world.begin_write(meta, Duration::ZERO);
     assert_eq!(world.writes[&op].1, WriteOutcome::DeadlineExceeded);
     assert!(world.released.contains(&op));
     assert_eq!(world.log.len(), 0);

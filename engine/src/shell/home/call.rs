@@ -7,11 +7,11 @@ use hedgerow_wire::frame::{FrameHeader, Status};
 use hedgerow_wire::messages::PartState;
 use hedgerow_wire::part::{PartMeta, RecordName};
 use hedgerow_wire::time::Timestamp;
-use hedgerow_wire::{AckLevel, Code, ObjectChecksum, ReadPolicy, Record, Target, Version};
+use hedgerow_wire::{AckLevel, Code, KeyHash, ObjectChecksum, ReadPolicy, Record, Target, Version};
 use smallvec::SmallVec;
 
-use crate::slab::Located;
 use crate::shell::buffers::{PartBytes, SharedBytes};
+use crate::slab::Located;
 
 /// A read of one record.
 pub struct ReadCall {
@@ -28,6 +28,8 @@ pub struct ReadCall {
     pub strict: bool,
     /// Keys of this namespace never change.
     pub immutable: bool,
+    /// It decides a conditional write.
+    pub for_condition: bool,
     /// To be answered by then.
     pub deadline: Timestamp,
 }
@@ -92,6 +94,11 @@ pub enum Call {
     PutStripe { object: ObjectMeta, version: Version, index: u32, stripe: StripeBytes },
     /// Commit it.
     PutHead { object: ObjectMeta, version: Version, object_len: u64, checksum: ObjectChecksum },
+    /// An object of several stripes will not be committed.
+    EndPut { hash: KeyHash, version: Version },
+    /// A stripe of this version is gone: what is left of the object is let go, so that it can be written
+    /// again.
+    Forget { hash: KeyHash, version: Version },
     /// Delete an object.
     Delete { object: ObjectMeta },
     /// Where an object's parts are.
@@ -155,6 +162,8 @@ pub enum Reply<B> {
     Written { version: Version, stored: u8, unchanged: bool },
     /// To [`Call::BeginPut`].
     Version(Version),
+    /// To [`Call::EndPut`] and [`Call::Forget`].
+    Noted,
     /// To [`Call::Stat`].
     Stat { record: RecordReply<B>, parts: Vec<PartPosition> },
     /// To a write: the object has this newer or other version.
@@ -190,6 +199,7 @@ impl<B> Reply<B> {
             Reply::Stat { record: found, parts } => Reply::Stat { record: record(found), parts },
             Reply::Written { version, stored, unchanged } => Reply::Written { version, stored, unchanged },
             Reply::Version(version) => Reply::Version(version),
+            Reply::Noted => Reply::Noted,
             Reply::Conflict { status, version } => Reply::Conflict { status, version },
             Reply::OutOfRange { object_len } => Reply::OutOfRange { object_len },
             Reply::Status(status) => Reply::Status(status),

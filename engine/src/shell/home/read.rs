@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 
 use super::{PartPosition, Piece, Pieces, ReadCall, RecordReply, Reply, StripeInMemory};
 use crate::codec::Codec;
-use crate::coordinator::{ReadOutcome, ReadRequest};
+use crate::coordinator::{Miss, ReadOutcome, ReadRequest};
 use crate::memory::{Entry, FillToken};
 use crate::shell::buffers::{PartBytes, SharedBytes};
 use crate::shell::clock;
@@ -31,6 +31,10 @@ pub async fn serve_read(core: &Rc<Core>, call: &ReadCall) -> Reply<PartBytes> {
     let outcome = core.read(read_request(core, call)).await;
     let (meta, parts, confirmed) = match outcome {
         ReadOutcome::Found { meta, parts, confirmed, .. } => (meta, parts, confirmed),
+        // A condition must not take what could not be confirmed for nothing.
+        ReadOutcome::NotFound { why: Miss::Unconfirmed(_) } if call.for_condition => {
+            return Reply::Status(Status::Unavailable);
+        }
         ReadOutcome::NotFound { .. } => return Reply::Status(Status::NotFound),
         ReadOutcome::Unavailable { .. } => return Reply::Status(Status::Unavailable),
         ReadOutcome::DeadlineExceeded => return Reply::Status(Status::DeadlineExceeded),

@@ -4,11 +4,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use hedgerow_wire::frame::Status;
-use hedgerow_wire::part::{PartKind, PartMeta};
-use hedgerow_wire::{Code, ObjectChecksum, ReadPolicy, Record, Version};
+use hedgerow_wire::part::{PartDrop, PartKind, PartMeta};
+use hedgerow_wire::{Code, KeyHash, ObjectChecksum, ReadPolicy, Record, Version};
 use smallvec::SmallVec;
 
-use super::gates::Gate;
+use super::gates::{Entry, Gate};
 use super::read::{memory_entry, serve_read};
 use super::{Condition, ObjectMeta, ReadCall, Reply, StripeBytes};
 use crate::coordinator::{WriteOutcome, WriteRequest};
@@ -36,6 +36,7 @@ pub async fn condition_failure(core: &Rc<Core>, object: &ObjectMeta) -> Option<R
         policy: ReadPolicy::Default,
         strict: expected.is_some(),
         immutable: expected.is_none(),
+        for_condition: true,
         deadline: object.deadline,
     };
     let found = match serve_read(core, &read).await {
@@ -167,7 +168,7 @@ pub async fn put_sole(
     stripe: StripeBytes,
     checksum: ObjectChecksum,
 ) -> Reply<PartBytes> {
-    let _gate = conditional_gate(core, &object).await;
+    let Some(_gate) = gate(core, &object).await else { return Reply::Status(Status::DeadlineExceeded) };
     if let Some(reply) = condition_failure(core, &object).await {
         return reply;
     }
@@ -181,11 +182,35 @@ pub async fn put_sole(
     write_record(core, &object, meta, Some(&stripe)).await
 }
 
-async fn conditional_gate<'a>(core: &'a Rc<Core>, object: &ObjectMeta) -> Option<Gate<'a>> {
-    match object.condition {
-        Condition::None => None,
-        Condition::IfVersion(_) | Condition::Immutable => Some(core.gates.enter(object.name.hash).await),
+/// Waits for a write's turn among the writes of its key.
+async fn gate(core: &Core, object: &ObjectMeta) -> Option<Gate> {
+    let entry = match object.condition {
+        Condition::None => Entry::Shared,
+        Condition::IfVersion(_) | Condition::Immutable => Entry::Exclusive,
+    };
+    core.gates.enter(object.name.hash, entry, object.deadline).await
+}
+
+/// A put of several stripes begins. Under a condition it keeps others of its key out until its end:
+/// stripes of two puts at a time would take each other's place.
+pub async fn begin_put(core: &Rc<Core>, object: ObjectMeta) -> Reply<PartBytes> {
+    let Some(gate) = gate(core, &object).await else { return Reply::Status(Status::DeadlineExceeded) };
+    if let Some(reply) = condition_failure(core, &object).await {
+        return reply;
     }
+    let version = next_version(core, &object);
+    if object.condition != Condition::None {
+        core.open_puts.borrow_mut().insert((object.name.hash, version), gate);
+    }
+    Reply::Version(version)
+}
+
+/// What is left of an object that cannot be read any more is let go everywhere.
+pub fn forget(core: &Rc<Core>, hash: KeyHash, version: Version) {
+    core.memory.borrow_mut().invalidate(hash, Version::ZERO);
+    let drop = PartDrop { hash, record: Record::OBJECT, version };
+    core.coordinator.borrow_mut().drop_record(drop, clock::now());
+    core.pump();
 }
 
 /// Writes one stripe of an object of several.
@@ -219,7 +244,14 @@ pub async fn put_head(
     object_len: u64,
     checksum: ObjectChecksum,
 ) -> Reply<PartBytes> {
-    let _gate = conditional_gate(core, &object).await;
+    let begun = core.open_puts.borrow_mut().remove(&(object.name.hash, version));
+    let _gate = match begun {
+        Some(gate) => gate,
+        None => match gate(core, &object).await {
+            Some(gate) => gate,
+            None => return Reply::Status(Status::DeadlineExceeded),
+        },
+    };
     if let Some(reply) = condition_failure(core, &object).await {
         return reply;
     }
@@ -232,8 +264,12 @@ pub async fn put_head(
 }
 
 /// Writes a tombstone.
-pub async fn delete(core: &Rc<Core>, object: ObjectMeta) -> Reply<PartBytes> {
-    let _gate = conditional_gate(core, &object).await;
+pub async fn delete(core: &Rc<Core>, mut object: ObjectMeta) -> Reply<PartBytes> {
+    if object.condition == Condition::Immutable {
+        // That a key's bytes never change does not keep them from being deleted.
+        object.condition = Condition::None;
+    }
+    let Some(_gate) = gate(core, &object).await else { return Reply::Status(Status::DeadlineExceeded) };
     if let Some(reply) = condition_failure(core, &object).await {
         return reply;
     }

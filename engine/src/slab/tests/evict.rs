@@ -33,6 +33,7 @@ fn fill(world: &mut World, slabs: f64) {
 fn the_fate_of_a_part() {
     let plain = Life {
         expired: false,
+        damaged: false,
         being_replaced: false,
         tombstone: false,
         young: true,
@@ -51,6 +52,7 @@ fn the_fate_of_a_part() {
         (Life { orphan: true, touched: true, pinned: true, ..plain }, Fate::Forget),
         (Life { expired: true, touched: true, pinned: true, ..plain }, Fate::Forget),
         (Life { expired: true, tombstone: true, ..plain }, Fate::Forget),
+        (Life { damaged: true, tombstone: true, pinned: true, ..plain }, Fate::Forget),
         (Life { being_replaced: true, touched: true, tombstone: true, ..plain }, Fate::Forget),
     ];
     for (life, expected) in cases {
@@ -117,6 +119,20 @@ fn what_was_evicted_is_absent_and_admitted_to_be_forgotten() {
         let repair = PartWrite { purpose: WritePurpose::Repair, ..put(&part(&name(1, 0), version, 100)) };
         let answer = world.write(&repair);
         assert!(matches!(answer, PartAnswer::Superseded { version: newer } if newer > version), "{answer:?}");
+    }
+}
+
+#[test]
+fn a_slab_that_was_let_go_holds_nothing_after_a_crash_though_nothing_was_written_over_it() {
+    for crash in [Crash::KillClean, Crash::Power] {
+        let mut world = world();
+        world.put(&part(&name(1, 0), world.version(1), 100));
+        while world.stats().slabs_evicted == 0 {
+            fill(&mut world, 0.1);
+        }
+        let generation = world.store().slabs.generation(0);
+        world.crash(crash);
+        assert_eq!((generation, world.held(&name(1, 0))), (1, None), "slab 0 was not used again");
     }
 }
 
@@ -228,6 +244,21 @@ fn a_slab_that_is_read_is_not_written_to() {
 }
 
 #[test]
+fn reads_that_never_come_back_cost_their_slabs_and_no_more() {
+    let mut world = world();
+    for key in 0..3 {
+        world.put(&part(&name(key, 0), world.version(1), 3000));
+        fill(&mut world, 0.9);
+        world.begin_read(&name(key, 0), None);
+        world.device.under_way.pop().expect("a read is under way");
+    }
+    fill(&mut world, f64::from(SLABS) * 4.0);
+    let stats = world.stats();
+    assert_eq!((stats.overloaded, stats.reads_under_way), (0, 3), "{stats:?}");
+    assert!(stats.slabs_evicted > 20);
+}
+
+#[test]
 fn discards_come_before_the_slab_is_used_again() {
     let mut world = World::new(SLABS, SLAB, 5, |config| config.discard = true);
     fill(&mut world, f64::from(SLABS) * 3.0);
@@ -254,6 +285,28 @@ fn a_slab_without_a_table_is_forgotten_unseen() {
         PartAnswer::Absent { forgotten_through } => assert!(forgotten_through >= version),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn what_is_being_replaced_is_not_written_behind_its_successor() {
+    let mut world = world();
+    let (key, old) = (name(1, 0), world.version(1));
+    world.put(&part(&key, old, 3000));
+    world.touch(&key);
+    // Until eviction reads the part to keep it.
+    let begin = slab_start(0, SLAB) + BLOCK_LEN as u64;
+    let reads_it = |(_, op): &(_, Op)| matches!(op, Op::Read { offset, .. } if *offset == begin);
+    let mut filler = 1000;
+    while !world.device.under_way.iter().any(reads_it) {
+        if !world.step() {
+            filler += 1;
+            world.begin_write(&put(&part(&name(filler, 0), world.version(2), 16_000)));
+        }
+    }
+    let new = world.version(7);
+    let token = world.begin_write(&put(&part(&key, new, 3000)));
+    assert_eq!(world.answer(token), PartAnswer::Stored);
+    assert_eq!((world.stats().parts_reinserted, world.held(&key)), (0, Some(new)));
 }
 
 #[test]

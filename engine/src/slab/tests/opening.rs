@@ -379,6 +379,18 @@ fn newest_wins_and_ties_are_decided_by_who_wrote_last() {
 }
 
 #[test]
+fn a_crash_brings_back_what_was_dropped_and_not_what_is_older() {
+    let mut world = world();
+    let (key, older, newer) = (name(1, 0), world.version(1), world.version(9));
+    world.put(&part(&key, newer, 100));
+    world.drop_record(&key, newer);
+    world.put(&part(&key, older, 100));
+    assert_eq!(world.held(&key), Some(older));
+    world.crash(Crash::Kill);
+    assert_eq!(world.held(&key), Some(newer));
+}
+
+#[test]
 fn an_index_that_shrank_admits_what_it_forgot() {
     let mut world = filled(100);
     for key in 100..400 {

@@ -224,20 +224,6 @@ fn a_confirm_is_exact_and_seldom_reads() {
 }
 
 #[test]
-fn damage_is_an_erasure_once_and_is_forgotten() {
-    // Where in the part a bit is flipped: in the head's fields, the key, the payload.
-    for at in [0, 16, 44, 58, 92, 195, 300, 9000] {
-        let mut world = world();
-        let (key, version) = (name(1, 0), world.version(5));
-        world.put(&part(&key, version, 9000));
-        world.device.bytes[SLABS_START as usize + BLOCK_LEN + at] ^= 4;
-        assert_eq!(world.read(&key), PartAnswer::Damaged, "byte {at}");
-        assert!(absent(&world.read(&key)) >= version);
-        assert_eq!(world.stats().parts_damaged, 1);
-    }
-}
-
-#[test]
 fn a_part_at_another_place_is_damaged() {
     let mut world = world();
     let version = world.version(5);
@@ -248,6 +234,34 @@ fn a_part_at_another_place_is_damaged() {
     world.device.bytes.copy_within(from..from + 3 * BLOCK_LEN, to);
     assert_eq!(world.read(&name(1, 0)), PartAnswer::Damaged);
     assert_eq!(world.held(&name(1, 1)), Some(version));
+}
+
+#[test]
+fn an_older_part_of_the_record_at_the_place_of_the_newer_one_is_damaged() {
+    let mut world = world();
+    let (old, new) = (world.version(5), world.version(6));
+    world.put(&part(&name(1, 0), old, 9000));
+    world.put(&part(&name(1, 0), new, 9000));
+    let (from, to) = (SLABS_START as usize + BLOCK_LEN, SLABS_START as usize + 4 * BLOCK_LEN);
+    world.device.bytes.copy_within(from..from + 3 * BLOCK_LEN, to);
+    assert_eq!(world.read(&name(1, 0)), PartAnswer::Damaged);
+    let older = world.write(&put(&part(&name(1, 0), old, 9000)));
+    assert_eq!(older, PartAnswer::Superseded { version: new });
+}
+
+#[test]
+fn a_read_that_is_overtaken_by_a_write_teaches_nothing_wrong() {
+    let mut world = world();
+    let key = name(1, 0);
+    let old = Version { coordinator: 1, ..world.version(5) };
+    let new = Version { coordinator: 2, ..old };
+    world.put(&part(&key, old, 100));
+    let read = world.begin_read(&key, None);
+    let held_back = world.device.under_way.pop().expect("a read is under way");
+    world.put(&part(&key, new, 100));
+    world.device.under_way.push(held_back);
+    assert!(matches!(world.answer(read), PartAnswer::Part { meta, .. } if meta.version == old));
+    assert_eq!(world.confirm(&key, old), PartAnswer::Held(Standing::Newer));
 }
 
 /// Makes the index confuse `other` with `key`: it points to the part of `key` for both.
@@ -514,6 +528,38 @@ fn a_failed_write_closes_its_slab_and_the_next_one_takes_over() {
     let entry = world.store().lookup(key.hash, key.record).expect("an entry");
     assert_ne!(entry.slab, 0);
     assert_eq!(world.stats().write_errors, 1);
+}
+
+#[test]
+fn a_newer_write_that_fails_leaves_the_older_one_under_way() {
+    for again in [1, 2, 3] {
+        let mut world = World::new(8, SLAB, 1, |config| config.commit_len_max = 16 << 10);
+        let key = name(1, 0);
+        world.put(&part(&name(9, 0), world.version(0), 10));
+        let versions = [world.version(2), world.version(4)];
+        let first = world.begin_write(&put(&part(&key, versions[0], 5000)));
+        let second = world.begin_write(&put(&part(&key, versions[1], 10_000)));
+        world.begin_write(&put(&part(&name(8, 0), world.version(0), 10_000)));
+        assert_eq!(world.device.under_way.len(), 2, "both batches are under way");
+        world.device.fail_writes = true;
+        let (io, result) = world.device.complete(1);
+        world.device.fail_writes = false;
+        let now = world.now;
+        world.store().complete(io, result, now);
+        world.drain();
+        assert_eq!(world.answers.remove(&second), Some(PartAnswer::Failed));
+        // What is written next is measured against the first one, whatever became of the second.
+        let next = world.version(again * 2 - 1);
+        let answer = world.write(&put(&part(&key, next, 300)));
+        let expected = if next < versions[0] {
+            PartAnswer::Superseded { version: versions[0] }
+        } else {
+            PartAnswer::Stored
+        };
+        assert_eq!(answer, expected);
+        assert_eq!(world.answers.remove(&first), Some(PartAnswer::Stored));
+        assert_eq!(world.held(&key), Some(next.max(versions[0])));
+    }
 }
 
 #[test]

@@ -1,0 +1,60 @@
+//! Performance runs. See `hedgerow-perf --help`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use hedgerow_perf::{bare, bare_server, command, control, deadline, figures, index_memory, replay, turnover};
+
+#[derive(Parser)]
+#[command(name = "hedgerow-perf", version, about = "Measures Hedgerow, and what it is to be compared with.")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// What machine and runtime give without Hedgerow
+    Bare(bare::Rounds),
+    /// One core of the daemon beside the bare server
+    Figures(figures::Figures),
+    /// How late a stalled read is answered, beside how late a timer is
+    Deadline(deadline::Deadline),
+    /// What a million parts cost in memory and at a restart
+    IndexMemory(index_memory::IndexMemory),
+    /// A storage cluster's block requests, every byte checked
+    Replay(replay::Replay),
+    /// A CDN's workload through small shards, until they have been filled many times over
+    Turnover(turnover::Turnover),
+    /// A daemon's counters that are not zero
+    Stats {
+        /// The daemon
+        #[arg(long, default_value = "127.0.0.1:7400")]
+        address: std::net::SocketAddr,
+    },
+    /// Any load against any daemon
+    Load(command::Load),
+    /// The bare server itself
+    #[command(hide = true)]
+    BareServe {
+        #[arg(long)]
+        folder: PathBuf,
+        #[arg(long)]
+        core: usize,
+    },
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Command::Bare(rounds) => bare::run(&rounds),
+        Command::Figures(options) => figures::run(&options),
+        Command::Deadline(options) => deadline::run(&options),
+        Command::IndexMemory(options) => index_memory::run(&options),
+        Command::Replay(options) => replay::run(&options),
+        Command::Turnover(options) => turnover::run(&options),
+        Command::Stats { address } => control::print_stats(address),
+        Command::Load(options) => command::run(&options),
+        Command::BareServe { folder, core } => bare_server::serve(&folder, core),
+    }
+}

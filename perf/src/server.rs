@@ -1,0 +1,124 @@
+//! Server processes under test: started in folders of their own, watched through /proc, ended by their id.
+
+use std::io::{BufRead, BufReader, Lines};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::clock;
+
+/// What a server says last before it serves.
+const LISTENING: &str = "listening on ";
+
+/// A running server. Dropping it ends the process.
+pub struct Server {
+    child: Child,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What it said before it served.
+    pub said: Vec<String>,
+    /// From the start of the process until it listened.
+    pub ready_after: Duration,
+    _out: Lines<BufReader<ChildStdout>>,
+}
+
+impl Server {
+    /// Starts `program` with `arguments` and waits until it listens.
+    pub fn start(program: &Path, arguments: &[String]) -> Result<Server> {
+        let begun = clock::now_ns();
+        let mut child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("starting {}", program.display()))?;
+        let out = child.stdout.take().context("the server's output")?;
+        let mut lines = BufReader::new(out).lines();
+        let mut said = Vec::new();
+        for line in lines.by_ref() {
+            let line = line?;
+            if let Some(address) = line.strip_prefix(LISTENING) {
+                let ready_after = Duration::from_nanos(clock::now_ns() - begun);
+                let address = address.trim().parse().with_context(|| format!("in '{line}'"))?;
+                return Ok(Server { child, address, said, ready_after, _out: lines });
+            }
+            said.push(line);
+        }
+        let status = child.wait()?;
+        bail!("{} ended ({status}) before it served; it said:\n{}", program.display(), said.join("\n"))
+    }
+
+    /// The process's number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn proc(&self, file: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/{file}", self.child.id()))
+    }
+
+    /// Processor time of all of its threads in nanoseconds, as the scheduler counts it.
+    pub fn cpu_ns(&self) -> Result<u64> {
+        let mut sum = 0;
+        for task in std::fs::read_dir(self.proc("task"))? {
+            // A thread may end meanwhile.
+            let Ok(text) = std::fs::read_to_string(task?.path().join("schedstat")) else { continue };
+            sum += text.split(' ').next().and_then(|first| first.parse::<u64>().ok()).unwrap_or(0);
+        }
+        Ok(sum)
+    }
+
+    /// Memory of its own that is resident, in bytes.
+    pub fn resident_bytes(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(self.proc("status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).context("no RssAnon")?;
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(kib << 10)
+    }
+
+    /// Ends it as a crash would.
+    pub fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Asks it to stop and waits. How long it took.
+    pub fn stop(mut self) -> Result<Duration> {
+        let begun = clock::now_ns();
+        let pid = Pid::from_raw(self.child.id() as i32).context("process id")?;
+        kill_process(pid, Signal::TERM)?;
+        let status = self.child.wait()?;
+        if !status.success() {
+            bail!("the server ended with {status}");
+        }
+        Ok(Duration::from_nanos(clock::now_ns() - begun))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The daemon's binary: the one that was named, or the one beside this program.
+pub fn daemon_binary(named: Option<&Path>) -> Result<PathBuf> {
+    let path = match named {
+        Some(path) => path.to_owned(),
+        None => std::env::current_exe()?.with_file_name("hedgerowd"),
+    };
+    if !path.is_file() {
+        bail!(
+            "{} does not exist: build it (cargo build --release), or name it with --daemon",
+            path.display()
+        );
+    }
+    Ok(path)
+}

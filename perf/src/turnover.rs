@@ -1,0 +1,320 @@
+//! `hedgerow-perf turnover`: the workload of a CDN through small shards until they have been filled many
+//! times over. Do the parts of an object still live and go together? What does the device write for it?
+
+use std::collections::{HashSet, VecDeque};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use hedgerow_wire::Code;
+use hedgerow_wire::frame::Status;
+use hedgerow_wire::limits::STRIPE_LEN_MAX;
+use hedgerow_wire::messages::{Message, PartState, StatAnswer};
+
+use crate::figures::start_daemon;
+use crate::load::{self, Mark, Next, Outcome, Plan, Source};
+use crate::measure::closed;
+use crate::pattern::{Pattern, Random, mix};
+use crate::request::{Answer, Kind, Request};
+use crate::server::daemon_binary;
+use crate::sources::{DEADLINE_US, Sizes, get, put};
+use crate::{control, machine};
+
+const SIZES: &str = include_str!("../traces/meta-cdn-sizes.csv");
+const POPULARITY: &str = include_str!("../traces/meta-cdn-popularity.csv");
+/// Share of gets whose key is never asked for again (`oneHits` of the workload).
+const ONE_HIT_SHARE: f64 = 0.008_844_707_140_632_665;
+/// The workload's own cache, in bytes: with less, only so large a share of the keys is asked for.
+const WORKLOAD_CACHE_BYTES: u64 = 8192 << 20;
+const SET: u8 = b'c';
+/// Numbers from here on are asked for once.
+const ONE_HITS: u64 = 1 << 40;
+
+/// How much, through what.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Turnover {
+    /// The daemon's binary [default: hedgerowd beside this program]
+    #[arg(long)]
+    daemon: Option<PathBuf>,
+    /// Folder for the data
+    #[arg(long, default_value = ".")]
+    folder: PathBuf,
+    /// How often the device is filled
+    #[arg(long, default_value_t = 10.0)]
+    fulls: f64,
+    /// Length of each of the six shards in MiB
+    #[arg(long, default_value_t = 256)]
+    shard_mib: u64,
+    /// Objects whose parts are looked at in the end
+    #[arg(long, default_value_t = 20_000)]
+    stats: usize,
+    /// More flags for the daemon
+    #[arg(long, num_args = 1.., allow_hyphen_values = true, value_delimiter = ' ')]
+    flags: Vec<String>,
+}
+
+fn pairs(text: &str) -> Result<Vec<(u64, u64)>> {
+    let pair = |line: &str| {
+        let (a, b) = line.split_once(',').with_context(|| format!("'{line}' is no pair"))?;
+        Ok((a.parse()?, b.parse()?))
+    };
+    text.lines().skip(1).map(pair).collect()
+}
+
+/// Keys by their popularity: buckets of keys that are asked for alike often.
+struct Popularity {
+    /// Cumulated requests, first key, keys.
+    buckets: Vec<(u64, u64, u64)>,
+    requests: u64,
+    /// One of so many keys is asked for, chosen by its hash (spatial sampling: Waldspurger et al., FAST 2015).
+    one_of: u64,
+    random: Random,
+    one_hits: u64,
+}
+
+impl Popularity {
+    fn new(pairs: &[(u64, u64)], one_of: u64) -> Popularity {
+        let (mut requests, mut first) = (0, 0);
+        let mut buckets = Vec::new();
+        for &(keys, weight) in pairs {
+            requests += weight;
+            buckets.push((requests, first, keys));
+            first += keys;
+        }
+        Popularity { buckets, requests, one_of: one_of.max(1), random: Random::new(11), one_hits: 0 }
+    }
+
+    fn next(&mut self) -> u64 {
+        if self.random.unit() < ONE_HIT_SHARE {
+            self.one_hits += 1;
+            return ONE_HITS + self.one_hits;
+        }
+        loop {
+            let draw = self.random.below(self.requests);
+            let place = self.buckets.partition_point(|(upto, _, _)| *upto <= draw);
+            let (_, first, keys) = self.buckets[place];
+            let key = first + self.random.below(keys);
+            if mix(key).is_multiple_of(self.one_of) {
+                return key;
+            }
+        }
+    }
+}
+
+/// A cache beside its origin: what is not there is put. Gets are class 0, puts class 1.
+struct Lookaside {
+    popularity: Popularity,
+    sizes: Sizes,
+    code: Code,
+    min_part: usize,
+    to_put: VecDeque<u64>,
+    putting: HashSet<u64>,
+    put: HashSet<u64>,
+    admitted_bytes: u64,
+    end_bytes: u64,
+}
+
+impl Lookaside {
+    /// Bytes of all parts of an object, without their heads.
+    fn part_bytes(&self, object_len: u64) -> u64 {
+        let stripe = |len: u64| {
+            let code = self.code.for_stripe(len as usize, self.min_part);
+            (code.n() * code.part_len(len as usize)) as u64
+        };
+        let whole = object_len / STRIPE_LEN_MAX as u64;
+        let rest = object_len % STRIPE_LEN_MAX as u64;
+        whole * stripe(STRIPE_LEN_MAX as u64) + if rest > 0 { stripe(rest) } else { 0 }
+    }
+}
+
+impl Source for Lookaside {
+    fn next(&mut self) -> Next {
+        if let Some(object) = self.to_put.pop_front() {
+            return Next::Request(put(SET, object, self.sizes.of(object), 1));
+        }
+        if self.admitted_bytes >= self.end_bytes {
+            return Next::End;
+        }
+        let object = self.popularity.next();
+        Next::Request(get(SET, object, self.sizes.of(object), 0))
+    }
+
+    fn answered(&mut self, answer: &Answer) {
+        let object = answer.request.object;
+        match answer.request.kind {
+            Kind::Put => {
+                self.putting.remove(&object);
+                if answer.status == Status::Ok {
+                    self.put.insert(object);
+                    self.admitted_bytes += self.part_bytes(answer.request.object_len);
+                }
+            }
+            _ => {
+                let missing = matches!(answer.status, Status::NotFound | Status::Unavailable);
+                if missing && self.putting.insert(object) {
+                    self.to_put.push_back(object);
+                }
+            }
+        }
+    }
+}
+
+/// Asks what is known of objects, and counts.
+#[derive(Default)]
+struct Parts {
+    objects: VecDeque<u64>,
+    gone: u64,
+    readable: u64,
+    complete: u64,
+    remains: u64,
+    missing_parts: u64,
+}
+
+impl Source for Parts {
+    fn next(&mut self) -> Next {
+        let Some(object) = self.objects.pop_front() else { return Next::End };
+        let request = Request { kind: Kind::Stat, ..get(SET, object, 0, 0) };
+        Next::Request(Request { deadline_us: DEADLINE_US, ..request })
+    }
+
+    fn answered(&mut self, answer: &Answer) {
+        let stat = match answer.status {
+            Status::Ok => StatAnswer::decode(&answer.body).ok(),
+            _ => None,
+        };
+        let Some(stat) = stat else {
+            self.gone += 1;
+            return;
+        };
+        let present = |parts: &[hedgerow_wire::messages::StatPart]| {
+            parts.iter().filter(|part| part.state == PartState::Present).count()
+        };
+        let needed = |code: Code, stripe_len: u32| if stripe_len == 0 { 1 } else { code.k() };
+        let readable = stat.records.iter().all(|r| present(&r.parts) >= needed(r.code, r.stripe_len));
+        let missing: usize =
+            stat.records.iter().map(|r| r.code.n() - present(&r.parts).min(r.code.n())).sum();
+        if !readable {
+            self.remains += 1;
+            return;
+        }
+        self.readable += 1;
+        self.complete += u64::from(missing == 0);
+        self.missing_parts += missing as u64;
+    }
+}
+
+/// Runs it.
+pub fn run(options: &Turnover) -> Result<()> {
+    println!("{}", machine::describe());
+    let folder = tempfile::tempdir_in(&options.folder)?;
+    let size = format!("{}M", options.shard_mib);
+    let mut flags = vec!["--shard-size", size.as_str(), "--memory", "32M"];
+    flags.extend(options.flags.iter().map(String::as_str));
+    let binary = daemon_binary(options.daemon.as_deref())?;
+    let server = start_daemon(&binary, &folder.path().join("daemon"), 0, &flags)?;
+    let code = Code::new(4, 2)?;
+    let device_bytes = 6 * (options.shard_mib << 20);
+    let object_bytes = device_bytes * code.k() as u64 / code.n() as u64;
+    let mut source = Lookaside {
+        popularity: Popularity::new(&pairs(POPULARITY)?, WORKLOAD_CACHE_BYTES / object_bytes),
+        sizes: Sizes::weighted(pairs(SIZES)?),
+        code,
+        min_part: 16 << 10,
+        to_put: VecDeque::new(),
+        putting: HashSet::new(),
+        put: HashSet::new(),
+        admitted_bytes: 0,
+        end_bytes: (options.fulls * device_bytes as f64) as u64,
+    };
+    let plan = Plan { warmup: Duration::ZERO, duration: None, ..closed(4, 8, 0.0) };
+    let pattern = Pattern::default();
+    let outcome = load::run(server.address, &plan, &mut source, &pattern, &mut |_: Mark| {})?;
+    print_load(&source, &outcome, device_bytes);
+    outcome.check()?;
+    print_counters(&server)?;
+    let mut objects: Vec<u64> = source.put.iter().copied().collect();
+    objects.sort_unstable_by_key(|object| mix(*object ^ 0x77));
+    objects.truncate(options.stats);
+    let mut parts = Parts { objects: objects.into(), ..Parts::default() };
+    load::run(server.address, &plan, &mut parts, &pattern, &mut |_: Mark| {})?;
+    println!(
+        "of {} objects that were put: {} gone, {} with too few parts to be read, {} can be read",
+        parts.gone + parts.remains + parts.readable,
+        parts.gone,
+        parts.remains,
+        parts.readable
+    );
+    println!(
+        "of those that can be read, {:.2} % have all of their parts ({} parts are missing in all)",
+        100.0 * parts.complete as f64 / parts.readable.max(1) as f64,
+        parts.missing_parts
+    );
+    Ok(())
+}
+
+fn print_load(source: &Lookaside, outcome: &Outcome, device_bytes: u64) {
+    let (gets, puts) = (&outcome.classes[0], &outcome.classes[1]);
+    println!(
+        "{} gets ({:.1} % hits), {} puts of {} objects in {:.0} s; {:.1} device-fulls of {:.2} GiB; wrong {}",
+        gets.answered,
+        100.0 * gets.ok() as f64 / gets.answered.max(1) as f64,
+        puts.ok(),
+        source.put.len(),
+        outcome.seconds,
+        source.admitted_bytes as f64 / device_bytes as f64,
+        device_bytes as f64 / (1u64 << 30) as f64,
+        gets.wrong
+    );
+    println!("gets not Ok: {:?}; puts not Ok: {:?}", gets.failures(), puts.failures());
+}
+
+fn print_counters(server: &crate::server::Server) -> Result<()> {
+    let stats = control::stats(server.address)?;
+    let counter = |name| control::counter(&stats, name);
+    let (written, admitted) = (counter("store_bytes_written")?, counter("store_bytes_admitted")?);
+    println!(
+        "bytes written to the device for each byte admitted: {:.4} ({written} / {admitted})",
+        written as f64 / admitted.max(1) as f64
+    );
+    for name in [
+        "store_bytes_padding",
+        "store_bytes_tables",
+        "store_bytes_reinserted",
+        "store_slabs_evicted",
+        "store_parts_evicted",
+        "store_parts_reinserted",
+        "store_parts_dropped",
+        "coordinator_under_redundant",
+        "coordinator_parts_repaired",
+        "coordinator_drops_lost",
+        "coordinator_touches_lost",
+    ] {
+        println!("- {name}: {}", counter(name)?);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_workload_is_the_published_one() {
+        let sizes = pairs(SIZES).unwrap();
+        let weight: u64 = sizes.iter().map(|(_, weight)| weight).sum();
+        let bytes: u64 = sizes.iter().map(|(len, weight)| len * weight).sum();
+        assert_eq!((weight, bytes / weight), (5_210_505, 33_024));
+        let popularity = Popularity::new(&pairs(POPULARITY).unwrap(), 8);
+        assert_eq!(popularity.requests, 36_904_177);
+        assert_eq!(popularity.buckets.iter().map(|(_, _, keys)| keys).sum::<u64>(), 7_489_207);
+    }
+
+    #[test]
+    fn one_key_of_so_many_is_asked_for() {
+        let mut popularity = Popularity::new(&[(100_000, 1_000)], 8);
+        let keys: HashSet<u64> =
+            (0..20_000).map(|_| popularity.next()).filter(|key| *key < ONE_HITS).collect();
+        assert!((9_000..13_500).contains(&keys.len()), "{} of about 12,500 keys", keys.len());
+        assert!(popularity.one_hits > 100, "{} of about 177", popularity.one_hits);
+    }
+}
