@@ -98,7 +98,10 @@ async fn check(client: &Client, model: &Model, what: &str) {
             ),
         };
         acknowledged += usize::from(known.doubtful.is_none());
-        model.borrow_mut().insert(key, Known { acknowledged: found, doubtful: None });
+        // After an overwrite that was not acknowledged the object may still be forgotten: stripes of the
+        // new version may stand where the old one's stood.
+        let doubtful = known.doubtful.map(|_| None);
+        model.borrow_mut().insert(key, Known { acknowledged: found, doubtful });
     }
     println!("{what}: {acknowledged} acknowledged states are as they were");
 }

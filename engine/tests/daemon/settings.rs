@@ -27,7 +27,7 @@ fn wrong_settings_are_refused_before_anything_is_made() {
         (&["--shard-size", "big"], &["'big'", "512M"]),
         (&["--listen", "here"], &["--listen = 'here'", "127.0.0.1:7400"]),
         (&["--listen", "127.0.0.1:99999"], &["--listen", "99999"]),
-        (&["--memory", "-1"], &["--memory"]),
+        (&["--memory=-1"], &["--memory", "'-1'"]),
         (&["--ack", "soon"], &["--ack = 'soon'", "written, synced or buffered"]),
         (&["--read-policy", "lucky"], &["--read-policy = 'lucky'", "hedged or all"]),
         (&["--cores", "9999"], &["--cores = '9999'"]),

@@ -118,7 +118,8 @@ async fn a_stop_under_load_loses_nothing_that_was_acknowledged() {
                 let seed = writer << 32 | number;
                 match client.put(format!("{seed}"), content(seed, 20_000)).await {
                     Ok(_) => acknowledged.push(seed),
-                    Err(Error::ShuttingDown | Error::Disconnected { .. } | Error::Indeterminate { .. }) => {
+                    Err(Error::ShuttingDown | Error::Indeterminate { .. }) => break,
+                    Err(Error::Disconnected { .. } | Error::Connect { .. }) => {
                         break;
                     }
                     Err(error) => panic!("{error}"),
