@@ -5,8 +5,8 @@ use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use hedgerow_client::{Client, Error};
 use hedgerow_client::messages::ShardState;
+use hedgerow_client::{Client, Error};
 use hedgerow_wire::checksum::crc32c;
 
 use crate::content::{assert_same, content};
