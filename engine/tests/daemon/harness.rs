@@ -69,8 +69,9 @@ impl Setup {
 
     pub fn with_shards(code: Code, shards: usize) -> Setup {
         let ticket = Ticket::take(shards);
-        let folder =
+        let mut folder =
             tempfile::Builder::new().prefix("daemon-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        folder.disable_cleanup(std::env::var_os("HEDGEROW_KEEP").is_some());
         Setup {
             folder,
             code,
