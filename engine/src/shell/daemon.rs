@@ -16,7 +16,7 @@ use super::clock;
 use super::core::{Core, Shared};
 use super::device::{self, DeviceError};
 use super::identity::{self, Identity, IdentityError};
-use super::limits::{MAILBOX_MESSAGES, PREEMPT};
+use super::limits::{LISTEN_BACKLOG, MAILBOX_MESSAGES, PREEMPT};
 use super::mailbox::Message;
 pub use super::opening::OpenedShard;
 use super::opening::{open_shard, target};
@@ -99,9 +99,11 @@ impl Stopper {
 pub fn start(settings: Settings) -> Result<Daemon, StartError> {
     let identity = identity::take(&settings.data)?;
     let listen = settings.listen;
-    let listener =
-        StdListener::bind(listen).map_err(|source| StartError::Listen { address: listen, source })?;
-    let address = listener.local_addr().map_err(|source| StartError::Listen { address: listen, source })?;
+    let refused = |source| StartError::Listen { address: listen, source };
+    let listener = StdListener::bind(listen).map_err(refused)?;
+    // It listens already; this makes its backlog longer.
+    rustix::net::listen(&listener, LISTEN_BACKLOG).map_err(|errno| refused(errno.into()))?;
+    let address = listener.local_addr().map_err(refused)?;
     let shared = Arc::new(share(settings, identity.daemon_id, address));
     let prepared: Vec<Result<u64, DeviceError>> =
         shared.settings.shards.iter().map(|(path, size)| device::prepare(path, *size)).collect();

@@ -38,6 +38,9 @@ pub const STREAM_STRIPES_AHEAD: usize = 4;
 pub const MAILBOX_MESSAGES: usize = 4096;
 /// How long a frame may stay unfinished, and a connection without a hello.
 pub const UNFINISHED_MAX: Duration = Duration::from_secs(20);
+/// Connections that the system keeps until they are taken. When it has more, it lets their clients try
+/// again a second later.
+pub const LISTEN_BACKLOG: i32 = 4096;
 /// How often a core looks after its connections and the end of the process.
 pub const HOUSEKEEPING: Duration = Duration::from_millis(50);
 /// How long a core works on tasks before it looks at its timers and devices again. Shorter would meet what

@@ -308,6 +308,8 @@ impl GetStream<'_> {
             return answer_failure(self.connection, Op::Get, self.request.id, &reply);
         }
         let status = match reply {
+            // The object is there, as far as its head is known; what is gone is a stripe of it.
+            Reply::Status(Status::NotFound) => Status::Unavailable,
             Reply::Status(status) => status,
             _ => Status::Unavailable,
         };

@@ -5,8 +5,10 @@
 //! what is waited for is polled, with a bound that only a hang reaches.
 //!
 //! What is random is drawn from a seed that is printed; `HEDGEROW_SEED=<number>` gives it again.
+//! With `HEDGEROW_KEEP` set, the folders of the daemons stay (in the target folder's `tmp`).
 #![allow(clippy::disallowed_methods)] // processes live in real time
 #![allow(clippy::unwrap_used)] // what fails here fails the test
+#![allow(clippy::print_stdout)] // seeds and counts are for whoever reads the test's output
 
 mod bad_input;
 mod codes;

@@ -244,9 +244,8 @@ async fn touches_are_not_answered_and_wrong_part_messages_are() {
         PartTouch { hash: part.key_hash(), record: part.record },
         PartTouch { hash: key("absent").hash(SPACE), record: Record::OBJECT },
     ];
-    let touch = FrameHeader::request(Op::Touch, 5);
-    link.raw.send(&touch, None, &encode_touch(1, &touches));
-    link.raw.send(&touch, None, &encode_touch(99, &touches));
+    link.raw.send(&FrameHeader::request(Op::Touch, 5), None, &encode_touch(1, &touches));
+    link.raw.send(&FrameHeader::request(Op::Touch, 6), None, &encode_touch(99, &touches));
     link.raw.expect_open();
     // A shard that there is not.
     assert_eq!(link.read(3, &part, None), PartAnswer::Failed);
