@@ -215,7 +215,7 @@ async fn overwrite_concurrently(setup: Setup, lengths: &'static [usize]) {
     for task in tasks {
         task.await.unwrap();
     }
-    let history = history.lock().unwrap();
+    let history = history.lock().unwrap().clone();
     for (version, bytes) in &seen {
         // Not in the history: a write whose acknowledgement said `superseded`.
         if let Some(value) = history.get(version) {

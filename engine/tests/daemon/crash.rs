@@ -168,13 +168,14 @@ async fn kill_again_and_again(name: &str, make: impl Fn() -> Setup) {
 
 #[tokio::test]
 async fn nothing_acknowledged_is_lost_by_sigkill() {
-    kill_again_and_again("nothing_acknowledged_is_lost_by_sigkill", || Setup::new("4+2")).await;
+    kill_again_and_again("nothing_acknowledged_is_lost_by_sigkill", || Setup::new("4+2").shard_size("1G"))
+        .await;
 }
 
 #[tokio::test]
 async fn nothing_acknowledged_is_lost_by_sigkill_on_two_cores_with_memory() {
     let name = "nothing_acknowledged_is_lost_by_sigkill_on_two_cores_with_memory";
-    kill_again_and_again(name, || Setup::new("2+1").memory("64M").two_cores()).await;
+    kill_again_and_again(name, || Setup::new("2+1").memory("64M").shard_size("1G").two_cores()).await;
 }
 
 #[tokio::test]

@@ -54,6 +54,7 @@ pub struct Setup {
     pub shards: usize,
     cores: String,
     memory: String,
+    shard_size: String,
     extra: Vec<String>,
     starts: AtomicUsize,
     _ticket: Ticket,
@@ -78,6 +79,7 @@ impl Setup {
             shards,
             cores: one_core(),
             memory: "0".to_owned(),
+            shard_size: "256M".to_owned(),
             extra: vec!["--allow-faults".to_owned()],
             starts: AtomicUsize::new(0),
             _ticket: ticket,
@@ -93,6 +95,12 @@ impl Setup {
     /// On two cores, if the machine has them.
     pub fn two_cores(mut self) -> Setup {
         self.cores = if machine_cores() > 1 { "0,1".to_owned() } else { "0,".to_owned() };
+        self
+    }
+
+    /// With shards of another size.
+    pub fn shard_size(mut self, bytes: &str) -> Setup {
+        self.shard_size = bytes.to_owned();
         self
     }
 
@@ -131,7 +139,7 @@ impl Setup {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hedgerowd"));
         command.arg("--data").arg(self.data());
         command.args(["--code", &self.code.to_string(), "--shards", &self.shards.to_string()]);
-        command.args(["--shard-size", "256M", "--listen", "127.0.0.1:0"]);
+        command.args(["--shard-size", &self.shard_size, "--listen", "127.0.0.1:0"]);
         command.args(["--cores", &self.cores, "--memory", &self.memory]);
         command.args(&self.extra);
         command

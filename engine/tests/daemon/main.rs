@@ -8,6 +8,7 @@
 //! With `HEDGEROW_KEEP` set, the folders of the daemons stay (in the target folder's `tmp`).
 #![allow(clippy::disallowed_methods)] // processes live in real time
 #![allow(clippy::unwrap_used)] // what fails here fails the test
+#![allow(clippy::print_stdout)] // seeds and counts are for whoever reads the test's output
 
 mod bad_input;
 mod codes;
