@@ -111,7 +111,7 @@ pub struct Opening<D: Buffers> {
     pub(super) to_seal: Vec<(u32, u64, Vec<ContentsEntry>)>,
     pub(super) index: Option<Index>,
     slabs: Option<Slabs>,
-    growing: Vec<Growing>,
+    pub(super) growing: Vec<Growing>,
     pub(super) highest: Version,
     /// What the index had no room for.
     pub(super) forgotten: Version,
@@ -351,10 +351,15 @@ impl<D: Buffers> Opening<D> {
         self.out.push_back(Effect::Flush { io });
     }
 
+    fn state_of(&self, slab: u32) -> SlabState {
+        let resumed = self.growing.iter().any(|growing| growing.slab == slab);
+        if resumed { SlabState::Growing } else { SlabState::Sealed }
+    }
+
     pub(super) fn make_slabs(&mut self) {
         let superblock = self.sb();
         let held: Vec<_> =
-            self.held.iter().map(|&(slab, generation)| (slab, generation, SlabState::Sealed)).collect();
+            self.held.iter().map(|&(slab, generation)| (slab, generation, self.state_of(slab))).collect();
         // A new device has used none of the generations that its superblock covers.
         let next = if self.progress.formatted { 1 } else { superblock.generation_bound + 1 };
         self.slabs = Some(Slabs::restore(superblock.slabs, superblock.slab_len, next, &held));

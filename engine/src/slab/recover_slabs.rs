@@ -2,10 +2,11 @@
 
 use hedgerow_wire::part::decode_part_head;
 
-use super::append::index_entry;
+use super::append::{Growing, index_entry};
 use super::commit::encode_contents;
 use super::layout::{
-    BLOCK_LEN, ContentsEntry, SLAB_DATA_START, SlabHeader, SlabTrailer, contents_start, slab_start,
+    BLOCK_LEN, ContentsEntry, SLAB_DATA_START, SlabHeader, SlabTrailer, align_block, contents_start,
+    slab_start,
 };
 use super::recover::{Contents, Io, Opening, Stage, Waiting};
 use super::scan::Scanner;
@@ -94,6 +95,7 @@ impl<D: Buffers> Opening<D> {
             }
         }
         self.stage = Stage::Seal;
+        self.resume_newest();
         self.make_slabs();
         if self.to_seal.is_empty() {
             return self.persist();
@@ -174,12 +176,28 @@ impl<D: Buffers> Opening<D> {
         self.progress.parts += entries.len() as u64;
     }
 
+    /// The newest slab goes on taking parts if it was not sealed: a crash costs no slab. What was being
+    /// written behind the last part that is whole is not believed, and is written over.
+    fn resume_newest(&mut self) {
+        let newest = self.held.iter().map(|&(_, generation)| generation).max();
+        let Some(at) = self.to_seal.iter().position(|&(_, generation, _)| Some(generation) == newest) else {
+            return;
+        };
+        let (slab, generation, entries) = self.to_seal.swap_remove(at);
+        let cursor = align_block(data_end(&entries));
+        if contents_start(self.sb().slab_len, entries.len()).is_some_and(|start| cursor <= start) {
+            self.growing.push(Growing::restored(slab, entries, cursor));
+        } else {
+            self.to_seal.push((slab, generation, entries));
+        }
+    }
+
     /// Writes the next contents table that was missing.
     pub(super) fn pump_seal(&mut self) {
         let superblock = self.sb();
         while let Some((slab, generation, entries)) = self.to_seal.pop() {
-            let data_end = entries.last().map_or(SLAB_DATA_START, |entry| entry.offset + entry.len());
-            if contents_start(superblock.slab_len, entries.len()).is_none_or(|start| start < data_end) {
+            let end = data_end(&entries);
+            if contents_start(superblock.slab_len, entries.len()).is_none_or(|start| start < end) {
                 continue;
             }
             let slab_of = (slab, generation, superblock.slab_len);
@@ -191,6 +209,11 @@ impl<D: Buffers> Opening<D> {
         }
         self.persist();
     }
+}
+
+/// Where the last of a slab's parts ends, in bytes.
+fn data_end(entries: &[ContentsEntry]) -> u32 {
+    entries.last().map_or(SLAB_DATA_START, |entry| entry.offset + entry.len())
 }
 
 /// What the first blocks of a slab tell.

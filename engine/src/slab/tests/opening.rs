@@ -262,10 +262,23 @@ fn sealed_slabs_are_opened_by_their_tables() {
     assert_eq!((progress.slabs_scanned, progress.parts), (1, 80));
     assert_eq!(world.device.reads - reads, 1 + 8 + 4 + 1);
     assert_eq!(held(&mut world, 80).len(), 80);
-    // The open slab has a table now.
-    assert_eq!(world.crash(Crash::KillClean).slabs_scanned, 0);
+    // The open slab goes on: it has no table yet.
+    assert_eq!(world.crash(Crash::KillClean).slabs_scanned, 1);
     assert_eq!(held(&mut world, 80).len(), 80);
     assert_eq!(world.store().highest_version(), world.version(79));
+}
+
+#[test]
+fn crashes_cost_no_slabs() {
+    let mut world = filled(10);
+    let free = world.store().stats().slabs_free;
+    for crash in 0..20 {
+        let kind = if crash % 2 == 0 { Crash::Kill } else { Crash::KillClean };
+        assert_eq!(world.crash(kind).slabs_scanned, 1);
+        world.put(&part(&name(10 + crash, 0), world.version(100 + u64::from(crash)), 10));
+        assert_eq!(held(&mut world, 11 + crash).len(), 11 + crash as usize);
+    }
+    assert_eq!(world.store().stats().slabs_free, free);
 }
 
 #[test]
