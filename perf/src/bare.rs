@@ -256,5 +256,5 @@ pub fn lateness_ns(answer: &Answer) -> Option<u64> {
 
 /// An open loop for probes beside a background load.
 pub fn open(rate: f64, seconds: f64) -> Plan {
-    Plan { rate: Some(rate), ..crate::measure::closed(4, 1024, seconds) }
+    Plan { rate: Some(rate), ..crate::measure::closed(8, 128, seconds) }
 }

@@ -40,8 +40,6 @@ const PUT_BYTES: u64 = 1 << 30;
 const BLOCK_LEN: usize = 4096;
 /// As the daemon's.
 const SPIN: Duration = Duration::from_micros(50);
-/// Longest sleep over a task queue that has something to do.
-const HEARTBEAT: Duration = Duration::from_millis(1);
 const RECEIVE_BYTES: usize = 256 << 10;
 const IOV_MAX: usize = 64;
 
@@ -167,12 +165,7 @@ async fn listen(
             });
         }
     });
-    // The runtime (glommio 0.9.0, `LocalExecutor::run_task_queues`) takes a task queue that is preempted
-    // before its first task for an idle one, and may sleep over it. A timer of the main future, which
-    // is in no queue, ends such a sleep.
-    loop {
-        glommio::timer::sleep(HEARTBEAT).await;
-    }
+    std::future::pending().await
 }
 
 fn spawn(queue: TaskQueueHandle, task: impl Future<Output = ()> + 'static) {

@@ -51,6 +51,8 @@ pub struct Connection {
     out: Vec<u8>,
     out_at: usize,
     pending: Vec<Option<Pending>>,
+    /// Places in `pending` that are `None`.
+    free: Vec<usize>,
     under_way: usize,
     /// Puts that have frames left to send.
     streams: Vec<usize>,
@@ -71,6 +73,7 @@ impl Connection {
             out: Vec::new(),
             out_at: 0,
             pending: Vec::new(),
+            free: Vec::new(),
             under_way: 0,
             streams: Vec::new(),
             check,
@@ -94,13 +97,10 @@ impl Connection {
 
     /// Queues a request. `start_ns`: when it was to be sent. Nothing leaves before [`Connection::flush`].
     pub fn send(&mut self, request: Request, start_ns: u64, pattern: &Pattern) {
-        let slot = match self.pending.iter().position(Option::is_none) {
-            Some(slot) => slot,
-            None => {
-                self.pending.push(None);
-                self.pending.len() - 1
-            }
-        };
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.pending.push(None);
+            self.pending.len() - 1
+        });
         let answer = Answer {
             request,
             start_ns,
@@ -268,6 +268,7 @@ impl Connection {
         }
         let Some(Pending { mut answer, received, .. }) = self.pending[slot].take() else { return Ok(()) };
         self.under_way -= 1;
+        self.free.push(slot);
         self.streams.retain(|&stream| stream != slot);
         answer.end_ns = clock::now_ns();
         answer.bytes = received;

@@ -2,6 +2,8 @@
 //! of the bare runtime is, both as the client sees it, in turns.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Result;
 use hedgerow_wire::frame::Status;
@@ -11,7 +13,7 @@ use crate::bare::{self, Rounds, write_json};
 use crate::bare_server::{MEMORY_BYTES, SIZES, memory_set};
 use crate::figures::{fill, start_daemon};
 use crate::load;
-use crate::pattern::{Pattern, Random};
+use crate::pattern::Pattern;
 use crate::request::Request;
 use crate::server::{Server, daemon_binary};
 use crate::sources::{Sizes, Uniform, get};
@@ -34,8 +36,9 @@ pub struct Deadline {
     stall_ms: u32,
 }
 
-/// Objects that are asked for while their targets stall: too many for the memory tier.
-const STALLED: (u8, u64, u64) = (b's', 8_000, 64 << 10);
+/// Objects that are asked for while their targets stall: each once, since an answer that is too late
+/// may still bring it into the memory tier.
+const STALLED: (u8, u64, u64) = (b's', 20_000, 64 << 10);
 /// Objects of the background load: all in the memory tier.
 const HOT: (u8, u64, u64) = (b'h', 1_000, 4 << 10);
 /// Shards of the daemon.
@@ -56,10 +59,12 @@ fn stall(server: &Server, options: &Deadline) -> Result<()> {
     Ok(())
 }
 
-fn stalled_get() -> Box<dyn FnMut() -> Request> {
-    let mut random = Random::new(3);
+fn stalled_get(next: Arc<AtomicU64>) -> Box<dyn FnMut() -> Request> {
     let (set, count, len) = STALLED;
-    Box::new(move || Request { deadline_us: BUDGET_US, ..get(set, random.below(count), len, 1) })
+    Box::new(move || {
+        let object = next.fetch_add(1, Ordering::Relaxed) % count;
+        Request { deadline_us: BUDGET_US, ..get(set, object, len, 1) }
+    })
 }
 
 fn hot_gets() -> Uniform {
@@ -89,12 +94,18 @@ pub fn run(options: &Deadline) -> Result<()> {
     let pattern = Pattern::default();
     let bare = bare::start(folder.path(), rounds.server_core)?;
     let binary = daemon_binary(options.daemon.as_deref())?;
-    let flags = ["--memory", "32M", "--allow-faults"];
-    let daemon = start_daemon(&binary, &folder.path().join("daemon"), rounds.server_core, &flags)?;
+    let start = || {
+        let flags = ["--memory", "4G", "--allow-faults"];
+        start_daemon(&binary, &folder.path().join("daemon"), rounds.server_core, &flags)
+    };
+    let daemon = start()?;
+    fill(&daemon, STALLED.0, STALLED.1, Sizes::Fixed(STALLED.2), &pattern)?;
+    // Its memory tier is empty after that.
+    daemon.stop()?;
+    let daemon = start()?;
     machine::pin(rounds.generator_core)?;
-    for (set, count, len) in [STALLED, HOT] {
-        fill(&daemon, set, count, Sizes::Fixed(len), &pattern)?;
-    }
+    fill(&daemon, HOT.0, HOT.1, Sizes::Fixed(HOT.2), &pattern)?;
+    let next = Arc::new(AtomicU64::new(0));
     let daemon_full = full_rate(&daemon, &mut hot_gets(), &pattern)?;
     let bare_full = full_rate(&bare, &mut bare_gets(), &pattern)?;
     stall(&daemon, options)?;
@@ -115,7 +126,8 @@ pub fn run(options: &Deadline) -> Result<()> {
             state.bare += &source.at_client;
             state.bare_timer += &source.at_server;
             let rate = state.load * daemon_full;
-            let mut source = Probes::new(rate, options.probes, stalled_get(), Box::new(hot_gets()));
+            let mut source =
+                Probes::new(rate, options.probes, stalled_get(next.clone()), Box::new(hot_gets()));
             source.expected = Status::DeadlineExceeded;
             warn(&probe(&daemon, &mut source, rounds.seconds(), &pattern)?);
             state.daemon += &source.at_client;

@@ -30,8 +30,8 @@ pub struct IndexMemory {
     /// Length of the objects in bytes; short ones become three copies
     #[arg(long, default_value_t = 1024)]
     object_len: u64,
-    /// Length of each of the six shards in MiB
-    #[arg(long, default_value_t = 1024)]
+    /// Length of each of the six shards in MiB: the index has one slot for about 14 KiB
+    #[arg(long, default_value_t = 3072)]
     shard_mib: u64,
 }
 
@@ -58,10 +58,14 @@ fn check(server: &Server, objects: u64, object_len: u64, pattern: &Pattern) -> R
 }
 
 fn print_start(name: &str, server: &Server, parts: u64) {
+    if parts == 0 {
+        println!("{name}: {:.0} ms", server.ready_after.as_secs_f64() * 1e3);
+        return;
+    }
     println!(
         "{name}: {:.0} ms from the start of the process until it listens, {:.0} ns for each of {parts} parts",
         server.ready_after.as_secs_f64() * 1e3,
-        server.ready_after.as_secs_f64() * 1e9 / parts.max(1) as f64
+        server.ready_after.as_secs_f64() * 1e9 / parts as f64
     );
     for line in server.said.iter().filter(|line| line.contains("parts found")) {
         println!("  {line}");
@@ -82,6 +86,11 @@ pub fn run(options: &IndexMemory) -> Result<()> {
     let (before, parts_before) = (server.resident_bytes()?, parts(&server)?);
     fill(&server, SET, objects, Sizes::Fixed(options.object_len), &pattern)?;
     let (after, held) = (server.resident_bytes()?, parts(&server)?);
+    let expected = objects * COPIES;
+    ensure!(
+        held >= expected,
+        "{held} of {expected} parts are held: with larger shards the index has more slots"
+    );
     let stats = control::stats(server.address)?;
     let index = control::counter(&stats, "store_index_bytes")?;
     let slots = control::counter(&stats, "store_index_slots")?;

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use hedgerow_wire::frame::Status;
 use serde_json::{Value, json};
 
 use crate::clock;
 use crate::connection::Check;
-use crate::load::{self, BUSY_SHARE, Mark, Outcome, Plan, Source};
+use crate::load::{self, BUSY_SHARE, Mark, Outcome, Plan, Source, Tally};
 use crate::machine::Ticks;
 use crate::pattern::Pattern;
 use crate::server::Server;
@@ -36,8 +37,8 @@ pub struct Sample {
     pub others_share: f64,
     /// Share of the machine that the hypervisor took.
     pub steal_share: f64,
-    /// Requests that were not answered `Ok`.
-    pub failed: u64,
+    /// Answers that were not `Ok`, by their status.
+    pub failures: Vec<(Status, u64)>,
     /// Share that came from the memory tier.
     pub from_memory: f64,
 }
@@ -66,7 +67,7 @@ pub fn measure(
     let mut latency = load::histogram();
     outcome.classes.iter().for_each(|tally| latency += &tally.latency);
     let answered: u64 = outcome.classes.iter().map(|tally| tally.answered).sum();
-    let ok: u64 = outcome.classes.iter().map(load::Tally::ok).sum();
+    let ok: u64 = outcome.classes.iter().map(Tally::ok).sum();
     let from_memory: u64 = outcome.classes.iter().map(|tally| tally.from_memory).sum();
     let sample = Sample {
         rate: outcome.rate(),
@@ -78,7 +79,7 @@ pub fn measure(
         generator_share: outcome.generator_share,
         others_share,
         steal_share,
-        failed: answered - ok,
+        failures: outcome.classes.iter().flat_map(Tally::failures).collect(),
         from_memory: from_memory as f64 / ok.max(1) as f64,
     };
     Ok((sample, outcome))
@@ -140,7 +141,7 @@ impl Series {
                 json!({
                     "per_second": s.rate, "bytes_per_second": s.bytes_rate, "p50_us": s.p50_us, "p99_us": s.p99_us,
                     "server_cpu_us": s.cpu_us, "server_share": s.server_share, "generator_share": s.generator_share,
-                    "others_share": s.others_share, "steal_share": s.steal_share, "failed": s.failed,
+                    "others_share": s.others_share, "steal_share": s.steal_share, "failed": s.failures.iter().map(|(_, count)| count).sum::<u64>(),
                     "from_memory": s.from_memory,
                 })
             })
@@ -198,9 +199,9 @@ fn warn(series: &[Series]) {
         if row.samples.iter().any(|s| s.generator_share > BUSY_SHARE) {
             println!("warning: {name}: the generator was more than 90 % busy: it may be what was measured");
         }
-        let failed: u64 = row.samples.iter().map(|s| s.failed).sum();
-        if failed > 0 {
-            println!("warning: {name}: {failed} requests were not answered Ok");
+        let failures: Vec<_> = row.samples.iter().flat_map(|s| &s.failures).collect();
+        if !failures.is_empty() {
+            println!("warning: {name}: not answered Ok: {failures:?}");
         }
         let dropped = row.samples.iter().filter(|s| s.steal_share > STEAL_MAX).count();
         if dropped > 0 {

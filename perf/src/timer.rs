@@ -128,6 +128,17 @@ pub fn describe(histogram: &Histogram<u64>) -> String {
 
 /// Says what makes a run doubtful.
 pub fn warn(outcome: &Outcome) {
+    let background = &outcome.classes[0];
+    let partly = background.from_memory > 0 && background.from_memory < background.ok();
+    if !background.failures().is_empty() || partly {
+        println!(
+            "note: of the load {} were answered Ok, {} of them from the memory tier; otherwise {:?}; p99 {} us",
+            background.ok(),
+            background.from_memory,
+            background.failures(),
+            background.latency.value_at_quantile(0.99) / 1000
+        );
+    }
     if outcome.generator_share > BUSY_SHARE {
         println!("warning: the generator was {:.0} % busy", 100.0 * outcome.generator_share);
     }
