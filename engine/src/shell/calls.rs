@@ -55,8 +55,10 @@ impl Core {
                 let found = self.shards.borrow().get(&shard).cloned();
                 if let Some(shard) = found {
                     let missed = shard.touch(&touches);
-                    if !missed.is_empty() {
-                        let target = shard.target;
+                    let target = shard.target;
+                    if from == self.id {
+                        self.touch_missed(target, &missed);
+                    } else if !missed.is_empty() {
                         self.outbox(from).send(Message::TouchMissed { target, missed });
                     }
                 }

@@ -335,6 +335,14 @@ impl Connection {
                 self.send(FrameHeader::answer(Op::Ping, header.request_id, Status::Ok), Body::Empty, 0);
                 return Ok(());
             }
+            Op::Touch => {
+                // Not answered, so it is no request that could be under way.
+                if let Err(error) = super::member::touch(&self.core, &body) {
+                    let message = error.to_string();
+                    self.send_error(header.op, header.request_id, Status::BadRequest, &message);
+                }
+                return Ok(());
+            }
             Op::Hello => {
                 self.greeted.set(super::control::hello(self, &header, &body));
                 return Ok(());

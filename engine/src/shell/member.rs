@@ -59,8 +59,7 @@ pub async fn serve(
 ) {
     let core = &connection.core;
     let answer = match answer(core, header, key, body, received).await {
-        Ok(Some(answer)) => answer,
-        Ok(None) => return,
+        Ok(answer) => answer,
         Err(error) => {
             return connection.send_error(header.op, request.id, Status::BadRequest, &error.to_string());
         }
@@ -82,7 +81,7 @@ async fn answer(
     key: Option<&Key>,
     body: &[u8],
     received: Timestamp,
-) -> Result<Option<PartAnswer<PartBytes>>, PartMessageError> {
+) -> Result<PartAnswer<PartBytes>, PartMessageError> {
     let target = |shard| Target { shard, ..Target::default() };
     let (shard, request) = match header.op {
         Op::PartRead => {
@@ -101,16 +100,18 @@ async fn answer(
         Op::PartDrop => {
             let (shard, drops) = decode_drop(body)?;
             tell(core, shard, Message::Drops { shard, drops });
-            return Ok(Some(PartAnswer::Dropped));
-        }
-        Op::Touch => {
-            let (shard, touches) = decode_touch(body)?;
-            tell(core, shard, Message::Touches { shard, touches });
-            return Ok(None);
+            return Ok(PartAnswer::Dropped);
         }
         _ => unreachable!("every other op has been served"),
     };
-    Ok(Some(ask_target(core, target(shard), request, header.deadline(received)).await))
+    Ok(ask_target(core, target(shard), request, header.deadline(received)).await)
+}
+
+/// Takes a touch of another member.
+pub fn touch(core: &Rc<Core>, body: &[u8]) -> Result<(), PartMessageError> {
+    let (shard, touches) = decode_touch(body)?;
+    tell(core, shard, Message::Touches { shard, touches });
+    Ok(())
 }
 
 /// Hands a message to the core of a shard, which may be this one.

@@ -15,7 +15,7 @@ use super::store::{Io, Store};
 use super::{Buffers, Effect, IoError, Token};
 
 /// Batches under way at a time: the second one hides the first one's latency when both are full.
-const BATCHES_IN_FLIGHT_MAX: usize = 2;
+pub(super) const BATCHES_IN_FLIGHT_MAX: usize = 2;
 
 /// Parts that go to the device in one write.
 pub(super) struct Batch<D: Buffers> {

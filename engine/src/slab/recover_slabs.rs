@@ -3,7 +3,7 @@
 use hedgerow_wire::part::decode_part_head;
 
 use super::append::{Growing, index_entry};
-use super::commit::encode_contents;
+use super::commit::{BATCHES_IN_FLIGHT_MAX, encode_contents};
 use super::layout::{
     BLOCK_LEN, ContentsEntry, SLAB_DATA_START, SlabHeader, SlabTrailer, align_block, contents_start,
     slab_start,
@@ -176,15 +176,17 @@ impl<D: Buffers> Opening<D> {
         self.progress.parts += entries.len() as u64;
     }
 
-    /// The newest slab goes on taking parts if it was not sealed: a crash costs no slab. What was being
-    /// written behind the last part that is whole is not believed, and is written over.
+    /// The newest slab goes on taking parts if it was not sealed, so that a crash costs no slab. What was
+    /// being written behind the last part that is whole is not believed. The device may still be writing it
+    /// though its process is gone: what comes next keeps clear of where that could be.
     fn resume_newest(&mut self) {
         let newest = self.held.iter().map(|&(_, generation)| generation).max();
         let Some(at) = self.to_seal.iter().position(|&(_, generation, _)| Some(generation) == newest) else {
             return;
         };
         let (slab, generation, entries) = self.to_seal.swap_remove(at);
-        let cursor = align_block(data_end(&entries));
+        let late_writes = BATCHES_IN_FLIGHT_MAX as u32 * self.config.commit_len_max;
+        let cursor = align_block(data_end(&entries)).saturating_add(late_writes);
         if contents_start(self.sb().slab_len, entries.len()).is_some_and(|start| cursor <= start) {
             self.growing.push(Growing::restored(slab, entries, cursor));
         } else {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use hedgerow_client::{Client, Error, Version};
+use hedgerow_client::{Client, Error, Object, Version};
 
 use crate::content::{assert_same, content};
 use crate::harness::Setup;
@@ -197,7 +197,8 @@ async fn overwrite_concurrently(setup: Setup, lengths: &'static [usize]) {
                         assert!(history.lock().unwrap().insert(version, value).is_none(), "a version twice");
                         // Later writes only may hide it.
                         let now = client.get("key").await.unwrap();
-                        assert!(now.is_none_or(|object| object.version >= version), "{version} went back");
+                        let fresh = |object: Object| object.unconfirmed || object.version >= version;
+                        assert!(now.is_none_or(fresh), "{version} went back");
                     }
                     Err(Error::Superseded { .. }) => {}
                     Err(error) => panic!("{error}"),
@@ -209,21 +210,23 @@ async fn overwrite_concurrently(setup: Setup, lengths: &'static [usize]) {
     let client = daemon.client().await;
     while tasks.iter().any(|task| !task.is_finished()) {
         if let Some(object) = client.get("key").await.unwrap() {
-            seen.push((object.version, object.bytes.clone()));
+            seen.push((object.version, object.bytes.clone(), object.unconfirmed));
         }
     }
     for task in tasks {
         task.await.unwrap();
     }
     let history = history.lock().unwrap().clone();
-    for (version, bytes) in &seen {
+    for (version, bytes, _) in &seen {
         // Not in the history: a write whose acknowledgement said `superseded`.
         if let Some(value) = history.get(version) {
             let (seed, len) = value.expect("a read gave a deleted version");
             assert_same(version, bytes, &content(seed, len));
         }
     }
-    let versions: Vec<Version> = seen.iter().map(|(version, _)| *version).collect();
+    // What could not be confirmed in time says so, and may be older.
+    let confirmed = seen.iter().filter(|(.., unconfirmed)| !unconfirmed);
+    let versions: Vec<Version> = confirmed.map(|(version, ..)| *version).collect();
     assert!(versions.is_sorted(), "one client read an older version after a newer one");
     let newest = history.iter().max_by_key(|(version, _)| **version).unwrap();
     let last = client.get("key").await.unwrap();

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use hedgerow_client::messages::{FaultKind, PartState};
-use hedgerow_client::{Client, Error};
+use hedgerow_client::messages::{FaultKind, PartState, ShardState};
+use hedgerow_client::{Client, Error, ReadPolicy};
 
 use crate::content::{assert_same, content};
 use crate::harness::{
@@ -236,6 +236,16 @@ async fn a_read_that_cannot_be_confirmed_says_so_and_a_strict_one_is_a_miss() {
     for &shard in &holders[1..] {
         inject(&client, shard, FaultKind::Error, LONG).await;
     }
+    // Their indexes still know what they hold, until their devices have failed too often.
+    eventually("the failing shards are set aside", || async {
+        client.request().read_policy(ReadPolicy::All).get("copies").await.unwrap().unwrap();
+        let stats = client.stats().await.unwrap();
+        let set_aside = |&shard: &u16| {
+            stats.shards.iter().any(|known| known.shard == shard && known.state == ShardState::SetAside)
+        };
+        holders[1..].iter().all(set_aside).then_some(())
+    })
+    .await;
     let object = client.get("copies").await.unwrap().unwrap();
     assert_eq!(object.bytes, "small");
     assert!(object.unconfirmed);
