@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use hedgerow_wire::encoder::write_frame;
@@ -33,6 +34,7 @@ fn ask(socket: &mut TcpStream, op: Op, body: &[u8]) -> Result<Vec<u8>> {
 
 /// The first request of a connection.
 pub fn say_hello(socket: &mut TcpStream) -> Result<()> {
+    socket.set_read_timeout(Some(Duration::from_micros(u64::from(DEADLINE_US))))?;
     ask(socket, Op::Hello, &HelloRequest::new("hedgerow-perf").encode()?).map(drop)
 }
 

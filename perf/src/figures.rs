@@ -61,7 +61,8 @@ impl Daemons {
         let binary = daemon_binary(options.daemon.as_deref())?;
         let core = options.rounds.server_core;
         let start = |name: &str, memory: &str| {
-            let mut flags = vec!["--memory", memory];
+            // The index has a slot for about 14 KiB: room for the small objects' copies.
+            let mut flags = vec!["--memory", memory, "--shard-size", "2G"];
             flags.extend(options.flags.iter().map(String::as_str));
             start_daemon(&binary, &folder.join(name), core, &flags)
         };
