@@ -119,11 +119,8 @@ pub fn serve(folder: &Path, core: usize) -> Result<()> {
     let builder = LocalExecutorBuilder::new(Placement::Fixed(core)).spin_before_park(SPIN).ring_depth(1024);
     let handle = builder
         .spawn(move || async move {
-            let queue = glommio::executor().create_task_queue(
-                Shares::Static(1000),
-                Latency::Matters(Duration::from_micros(100)),
-                "bare",
-            );
+            let queue =
+                glommio::executor().create_task_queue(Shares::Static(1000), Latency::NotImportant, "bare");
             let memory = memory.map(Rc::new);
             let checksums = [on_device, in_memory];
             listen(path, puts, memory, checksums, queue).await

@@ -7,8 +7,8 @@ use hedgerow_wire::part::PartMeta;
 use super::buffers::SharedBytes;
 use crate::slab::Token;
 
-/// Who gets a shard's answer. Packed into the [`Token`] of the request: the high 16 bits say which
-/// core asked, the low 48 its number for it.
+/// Who gets a shard's answer. Packed into the [`Token`] of the request: the high 64 bits say which
+/// core asked, the low ones its number for it, whole: a coordinator's ids use all bits in the course of time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Asker {
     /// A coordinator's ask, on this core or another.
@@ -17,25 +17,23 @@ pub enum Asker {
     Direct(u64),
 }
 
-const DIRECT: u64 = 0xffff;
-const ASK_BITS: u32 = 48;
+/// In place of a core. No machine has so many.
+const DIRECT: u64 = u64::MAX;
 
 impl Asker {
     /// The token that stands for it.
     pub fn token(self) -> Token {
-        match self {
-            Asker::Coordinator { core, ask } => {
-                assert!(ask >> ASK_BITS == 0 && (core as u64) < DIRECT);
-                Token((core as u64) << ASK_BITS | ask)
-            }
-            Asker::Direct(number) => Token(DIRECT << ASK_BITS | number),
-        }
+        let (high, low) = match self {
+            Asker::Coordinator { core, ask } => (core as u64, ask),
+            Asker::Direct(number) => (DIRECT, number),
+        };
+        Token(u128::from(high) << 64 | u128::from(low))
     }
 
     /// Whom a token stands for.
     pub fn from_token(token: Token) -> Asker {
-        let number = token.0 & ((1 << ASK_BITS) - 1);
-        match token.0 >> ASK_BITS {
+        let number = token.0 as u64;
+        match (token.0 >> 64) as u64 {
             DIRECT => Asker::Direct(number),
             core => Asker::Coordinator { core: core as usize, ask: number },
         }
@@ -70,6 +68,22 @@ impl OpBytes {
                 let (_, bytes) = parts.iter().find(|(number, _)| *number == part)?;
                 Some((PartMeta { part, ..meta.clone() }, bytes.clone()))
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_stands_for_every_asker_there_can_be() {
+        for number in [0, 1, 76_715, 1 << 48, u64::MAX] {
+            for core in [0, 1, 63, 65_535] {
+                let asker = Asker::Coordinator { core, ask: number };
+                assert_eq!(Asker::from_token(asker.token()), asker);
+            }
+            assert_eq!(Asker::from_token(Asker::Direct(number).token()), Asker::Direct(number));
         }
     }
 }

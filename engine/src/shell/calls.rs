@@ -33,11 +33,12 @@ impl Core {
 
     /// Takes a message from another core.
     pub fn receive(self: &Rc<Self>, from: usize, message: Message) {
+        let now = clock::now();
         match message {
             Message::Ask { ask, shard, request } => {
                 let found = self.shards.borrow().get(&shard).cloned();
                 match found {
-                    Some(shard) => shard.ask(Asker::Coordinator { core: from, ask }.token(), &request),
+                    Some(shard) => shard.ask(Asker::Coordinator { core: from, ask }.token(), &request, now),
                     None => self.outbox(from).send(Message::Answer { ask, answer: PartAnswer::Failed }),
                 }
             }
@@ -48,7 +49,7 @@ impl Core {
             }
             Message::Drops { shard, drops } => {
                 if let Some(shard) = self.shards.borrow().get(&shard) {
-                    shard.drop_records(&drops);
+                    shard.drop_records(&drops, now);
                 }
             }
             Message::Touches { shard, touches } => {
@@ -57,7 +58,7 @@ impl Core {
                     let missed = shard.touch(&touches);
                     let target = shard.target;
                     if from == self.id {
-                        self.touch_missed(target, &missed);
+                        self.touch_missed(target, &missed, now);
                     } else if !missed.is_empty() {
                         self.outbox(from).send(Message::TouchMissed { target, missed });
                     }
@@ -67,9 +68,9 @@ impl Core {
                 let answer = answer.map(PartBytes::Shared);
                 self.answered.borrow_mut().push_back((AskId(ask), answer));
             }
-            Message::TouchMissed { target, missed } => self.touch_missed(target, &missed),
+            Message::TouchMissed { target, missed } => self.touch_missed(target, &missed, now),
             Message::Evicted { target, parts } => {
-                self.coordinator.borrow_mut().evicted(&parts, target, clock::now());
+                self.coordinator.borrow_mut().evicted(&parts, target, now);
             }
             Message::Call { call, request } => self.serve_call(from, call, *request),
             Message::CancelCall { call } => {

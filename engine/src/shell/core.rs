@@ -17,7 +17,7 @@ use std::time::Duration;
 use futures_lite::future::or;
 use glommio::TaskQueueHandle;
 use hedgerow_wire::part::{PartAnswer, PartDrop, PartTouch, PartWrite};
-use hedgerow_wire::time::Timestamp;
+use hedgerow_wire::time::{Now, Timestamp};
 use hedgerow_wire::{KeyHash, Target, Version};
 
 use super::asks::{Asker, OpBytes};
@@ -114,7 +114,12 @@ pub struct Core {
     next_number: Cell<u64>,
     pub(super) answered: RefCell<VecDeque<(AskId, PartAnswer<PartBytes>)>>,
     pumping: Cell<bool>,
+    /// How often events were carried, which tells whether the core has something to do.
+    pub(super) pumps: Cell<u64>,
+    /// When a state machine next wants to be ticked.
+    next_deadline: Cell<Timestamp>,
     timer: Signal,
+    /// Until when `timer` is waited for.
     armed: Cell<Timestamp>,
     queue: TaskQueueHandle,
 }
@@ -155,6 +160,8 @@ impl Core {
             next_number: Cell::new(1),
             answered: RefCell::default(),
             pumping: Cell::new(false),
+            pumps: Cell::new(0),
+            next_deadline: Cell::new(Timestamp::NEVER),
             timer: Signal::default(),
             armed: Cell::new(Timestamp::NEVER),
             queue,
@@ -200,97 +207,92 @@ impl Core {
         number
     }
 
-    /// Carries events until nothing more happens. Every entry from outside ends with it.
+    /// Carries events until nothing more happens, and ticks what is due. Every entry from outside ends
+    /// with it, so that no timer waits for the runtime while there is work.
     pub fn pump(self: &Rc<Self>) {
         if self.pumping.replace(true) {
             return;
         }
-        loop {
-            let mut busy = false;
-            loop {
-                let Some(action) = self.coordinator.borrow_mut().poll() else { break };
-                busy = true;
-                self.act(action);
-            }
+        self.pumps.set(self.pumps.get() + 1);
+        let mut now = clock::now();
+        if self.next_deadline.get() <= now.mono {
+            self.coordinator.borrow_mut().tick(now);
             for shard in self.shards.borrow().values() {
-                busy |= shard.drain(self);
-            }
-            loop {
-                let Some((ask, answer)) = self.answered.borrow_mut().pop_front() else { break };
-                busy = true;
-                self.coordinator.borrow_mut().answer(ask, answer, clock::now());
-            }
-            if !busy {
-                break;
+                shard.tick(now);
             }
         }
+        while self.carry(now) {
+            now = clock::now();
+        }
         self.pumping.set(false);
-        let next = self.next_deadline();
+        let of_shards = self.shards.borrow().values().filter_map(|shard| shard.next_deadline()).min();
+        let of_coordinator = self.coordinator.borrow().next_deadline();
+        let next = of_shards.into_iter().chain(of_coordinator).min().unwrap_or(Timestamp::NEVER);
+        self.next_deadline.set(next);
         if next < self.armed.get() {
             self.timer.raise();
         }
     }
 
-    fn next_deadline(&self) -> Timestamp {
-        let shards = self.shards.borrow();
-        let of_shards = shards.values().filter_map(|shard| shard.next_deadline()).min();
-        let of_coordinator = self.coordinator.borrow().next_deadline();
-        of_shards.into_iter().chain(of_coordinator).min().unwrap_or(Timestamp::NEVER)
+    /// Carries what there is once around; whether there was anything.
+    fn carry(self: &Rc<Self>, now: Now) -> bool {
+        let mut busy = false;
+        loop {
+            let Some(action) = self.coordinator.borrow_mut().poll() else { break };
+            busy = true;
+            self.act(action, now);
+        }
+        for shard in self.shards.borrow().values() {
+            busy |= shard.drain(self, now);
+        }
+        loop {
+            let Some((ask, answer)) = self.answered.borrow_mut().pop_front() else { break };
+            busy = true;
+            self.coordinator.borrow_mut().answer(ask, answer, now);
+        }
+        busy
     }
 
-    /// The one timer of this core: ticks the state machines when they want it.
+    /// The one timer of this core: wakes it when a state machine wants to be ticked.
     pub async fn run_timer(self: Rc<Self>) {
         loop {
-            let next = self.next_deadline();
+            self.pump();
+            let next = self.next_deadline.get();
             self.armed.set(next);
-            let now = clock::timestamp();
-            if next > now {
-                let nap = next.since(now).min(Duration::from_secs(1));
-                let wake = async {
-                    self.timer.wait().await;
-                };
-                or(wake, async {
-                    glommio::timer::sleep(nap).await;
-                })
-                .await;
-            }
-            // What wakes the timer early has nothing due; only look again.
-            if self.next_deadline() <= clock::timestamp() {
-                self.coordinator.borrow_mut().tick(clock::now());
-                for shard in self.shards.borrow().values() {
-                    shard.tick();
-                }
-                self.pump();
-                glommio::yield_if_needed().await;
-            }
+            // What wakes the timer early is a deadline before the one that it waits for.
+            let nap = next.since(clock::timestamp()).min(Duration::from_secs(1));
+            or(self.timer.wait(), async {
+                glommio::timer::sleep(nap).await;
+            })
+            .await;
         }
     }
 
-    fn act(self: &Rc<Self>, action: Action<PartBytes>) {
+    fn act(self: &Rc<Self>, action: Action<PartBytes>, now: Now) {
         match action {
-            Action::AskRead { ask, target, read } => self.ask(ask, target, ShardRequest::Read(read)),
+            Action::AskRead { ask, target, read } => self.ask(ask, target, ShardRequest::Read(read), now),
             Action::AskConfirm { ask, target, confirm, .. } => {
-                self.ask(ask, target, ShardRequest::Confirm(confirm));
+                self.ask(ask, target, ShardRequest::Confirm(confirm), now);
             }
             Action::AskWrite { ask, op, target, part, purpose, deadline, ack } => {
                 let found = self.bytes.borrow().get(&op).and_then(|bytes| bytes.part(part));
                 match found {
                     Some((meta, payload)) => {
                         let write = Box::new(PartWrite { meta, ack, purpose, deadline });
-                        self.ask(ask, target, ShardRequest::Write(write, payload));
+                        self.ask(ask, target, ShardRequest::Write(write, payload), now);
                     }
                     // The bytes were let go: for the coordinator the target has not got its part.
                     None => self.answered.borrow_mut().push_back((ask, PartAnswer::Failed)),
                 }
             }
             Action::AskDrop { target, drops } => match self.local(target) {
-                Some(shard) => shard.drop_records(&drops),
+                Some(shard) => shard.drop_records(&drops, now),
                 None => self.post(target, |shard| Message::Drops { shard, drops }),
             },
             Action::Touch { target, touches } => match self.local(target) {
                 Some(shard) => {
                     let missed = shard.touch(&touches);
-                    self.touch_missed(target, &missed);
+                    self.touch_missed(target, &missed, now);
                 }
                 None => self.post(target, |shard| Message::Touches { shard, touches }),
             },
@@ -312,10 +314,10 @@ impl Core {
             Action::Rebuild { op, meta, have, want } => {
                 let rebuilt = home::rebuild(&mut self.codec.borrow_mut(), &meta, &have, &want);
                 if rebuilt.len() < want.len() {
-                    return self.coordinator.borrow_mut().rebuild_failed(op, clock::now());
+                    return self.coordinator.borrow_mut().rebuild_failed(op, now);
                 }
                 self.bytes.borrow_mut().insert(op, OpBytes::Rebuilt { meta, parts: rebuilt });
-                self.coordinator.borrow_mut().rebuilt(op, clock::now());
+                self.coordinator.borrow_mut().rebuilt(op, now);
             }
         }
     }
@@ -333,10 +335,10 @@ impl Core {
         }
     }
 
-    fn ask(self: &Rc<Self>, ask: AskId, target: Target, request: ShardRequest) {
+    fn ask(self: &Rc<Self>, ask: AskId, target: Target, request: ShardRequest, now: Now) {
         match self.local(target) {
             Some(shard) => {
-                shard.ask(Asker::Coordinator { core: self.id, ask: ask.0 }.token(), &request);
+                shard.ask(Asker::Coordinator { core: self.id, ask: ask.0 }.token(), &request, now);
             }
             None if self.shared.shard_cores[usize::from(target.shard)] == self.id => {
                 self.answered.borrow_mut().push_back((ask, PartAnswer::Failed));
@@ -365,7 +367,7 @@ impl Core {
     }
 
     /// A shard of this core has let parts go: their homes are to know.
-    pub fn evicted(self: &Rc<Self>, target: Target, parts: Vec<EvictedPart>) {
+    pub fn evicted(self: &Rc<Self>, target: Target, parts: Vec<EvictedPart>, now: Now) {
         let mut of_cores: HashMap<usize, Vec<PartDrop>> = HashMap::new();
         for EvictedPart { hash, record, version } in parts {
             let part = PartDrop { hash, record, version };
@@ -373,17 +375,17 @@ impl Core {
         }
         for (core, parts) in of_cores {
             if core == self.id {
-                self.coordinator.borrow_mut().evicted(&parts, target, clock::now());
+                self.coordinator.borrow_mut().evicted(&parts, target, now);
             } else {
                 self.outbox(core).send(Message::Evicted { target, parts });
             }
         }
     }
 
-    pub(super) fn touch_missed(&self, target: Target, missed: &[PartTouch]) {
+    pub(super) fn touch_missed(&self, target: Target, missed: &[PartTouch], now: Now) {
         let mut coordinator = self.coordinator.borrow_mut();
         for touch in missed {
-            coordinator.touch_missed(touch.hash, touch.record, target, clock::now());
+            coordinator.touch_missed(touch.hash, touch.record, target, now);
         }
     }
 
@@ -399,7 +401,7 @@ impl Core {
         let (sender, receiver) = oneshot::channel();
         self.direct.borrow_mut().insert(number, sender);
         let token = Asker::Direct(number).token();
-        shard.ask(token, &request);
+        shard.ask(token, &request, clock::now());
         self.pump();
         let late = async {
             glommio::timer::sleep(deadline.since(clock::timestamp())).await;

@@ -16,13 +16,13 @@ use super::clock;
 use super::core::{Core, Shared};
 use super::device::{self, DeviceError};
 use super::identity::{self, Identity, IdentityError};
-use super::limits::{LISTEN_BACKLOG, MAILBOX_MESSAGES, PREEMPT};
+use super::limits::{LISTEN_BACKLOG, MAILBOX_MESSAGES, MESSAGES_IN_A_ROW_MAX};
 use super::mailbox::Message;
 pub use super::opening::OpenedShard;
 use super::opening::{open_shard, target};
-use super::pulse::{Heart, Pulse};
 use super::serving;
 use super::settings::Settings;
+use super::turns;
 use crate::codec::Codec;
 use crate::coordinator::{Config, Coordinator};
 use crate::memory::MemoryTier;
@@ -81,8 +81,6 @@ pub struct Daemon {
     /// The codec's kernel.
     pub kernel: &'static str,
     _identity: Identity,
-    /// Dropped when the cores have ended.
-    _pulse: Pulse,
 }
 
 /// Stops a daemon.
@@ -109,8 +107,7 @@ pub fn start(settings: Settings) -> Result<Daemon, StartError> {
         shared.settings.shards.iter().map(|(path, size)| device::prepare(path, *size)).collect();
     let (reports, opened) = mpsc::channel();
     let go = Arc::new(OnceLock::new());
-    let pulse = Pulse::start();
-    let cores = spawn_cores(&shared, prepared, &reports, &go, (listener, pulse.heart()))?;
+    let cores = spawn_cores(&shared, prepared, &reports, &go, listener)?;
     drop(reports);
     let mut shards: Vec<Option<Result<OpenedShard, String>>> = vec![None; shared.settings.shards.len()];
     for Opened { shard, result } in opened {
@@ -119,7 +116,7 @@ pub fn start(settings: Settings) -> Result<Daemon, StartError> {
     let never = || Err("its core ended before it was opened".to_owned());
     let shards: Vec<_> = shards.into_iter().map(|shard| shard.unwrap_or_else(never)).collect();
     let kernel = Codec::new().kernel();
-    let daemon = Daemon { kernel, cores, shards, shared, _identity: identity, _pulse: pulse };
+    let daemon = Daemon { kernel, cores, shards, shared, _identity: identity };
     daemon.check_shards()?;
     let highest = daemon.shards.iter().flatten().map(|shard| shard.highest).max();
     // Nobody else sets it.
@@ -188,7 +185,7 @@ fn spawn_cores(
     prepared: Vec<Result<u64, DeviceError>>,
     reports: &mpsc::Sender<Opened>,
     go: &Arc<OnceLock<Version>>,
-    (listener, heart): (StdListener, Heart),
+    listener: StdListener,
 ) -> Result<Vec<ExecutorJoinHandle<()>>, StartError> {
     let mut prepared: Vec<_> = prepared.into_iter().map(Some).collect();
     let mut listener = Some(listener);
@@ -206,17 +203,12 @@ fn spawn_cores(
             reports: reports.clone(),
             go: go.clone(),
             listener: listener.take(),
-            heart: heart.clone(),
         };
         let builder = LocalExecutorBuilder::new(Placement::Fixed(shared.settings.cores[id]))
             .name(&format!("core-{id}"))
             .spin_before_park(shared.settings.spin)
             .ring_depth(1024);
-        let heart = heart.clone();
-        let handle = builder.spawn(move || async move {
-            start.run().await;
-            heart.stop(id);
-        });
+        let handle = builder.spawn(move || start.run());
         let message = |error: glommio::GlommioError<()>| error.to_string();
         handles.push(handle.map_err(|error| StartError::Runtime { core: id, message: message(error) })?);
     }
@@ -287,18 +279,14 @@ struct CoreStart {
     reports: mpsc::Sender<Opened>,
     go: Arc<OnceLock<Version>>,
     listener: Option<StdListener>,
-    heart: Heart,
 }
 
 impl CoreStart {
     async fn run(self) {
-        let data_path = glommio::executor().create_task_queue(
-            Shares::Static(1000),
-            Latency::Matters(PREEMPT),
-            "data path",
-        );
+        let data_path =
+            glommio::executor().create_task_queue(Shares::Static(1000), Latency::NotImportant, "data path");
         let core = self.build(data_path);
-        glommio::spawn_local(self.heart.clone().beat(self.id)).detach();
+        turns::stay_awake(&core);
         for (peer, sender) in self.senders.into_iter().enumerate() {
             if let Some(sender) = sender {
                 let outbox = core.outbox(peer).clone();
@@ -356,8 +344,15 @@ impl CoreStart {
 
 async fn receive(core: Rc<Core>, peer: usize, receiver: SharedReceiver<Message>) {
     let receiver = receiver.connect().await;
+    let mut in_a_row = 0;
     while let Some(message) = receiver.recv().await {
         core.receive(peer, message);
         core.pump();
+        // A peer that never stops sending must not keep this core from its devices.
+        in_a_row += 1;
+        if in_a_row == MESSAGES_IN_A_ROW_MAX {
+            in_a_row = 0;
+            turns::turn().await;
+        }
     }
 }

@@ -17,12 +17,13 @@ use super::clock;
 use super::connection::{Connection, Request};
 use super::limits::{
     CONNECTION_OUT_BYTES_MAX, CONNECTION_REQUESTS_MAX, CORE_OUT_BYTES_HARD_MAX, CORE_OUT_BYTES_MAX,
-    CORE_REQUESTS_LOW_MAX, CORE_REQUESTS_MAX, CORE_REQUESTS_NORMAL_MAX,
+    CORE_REQUESTS_LOW_MAX, CORE_REQUESTS_MAX, CORE_REQUESTS_NORMAL_MAX, RECEIVES_IN_A_ROW_MAX,
 };
 use super::oneshot::Signal;
 use super::outgoing::Body;
 use super::put::PutBody;
 use super::request;
+use super::turns::turn;
 
 /// Why reading a connection ended, other than by its peer closing it between frames.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +63,7 @@ impl Connection {
     pub async fn read(self: &Rc<Self>) -> Result<(), Ended> {
         let mut decoder = Decoder::new();
         let mut frame = Frame::None;
+        let mut in_a_row = 0;
         loop {
             if self.closing.get() {
                 return Err(Ended::Closed);
@@ -94,7 +96,11 @@ impl Connection {
             }
             self.note_progress(decoder.at_boundary());
             // A peer that never stops sending must not keep this core from its devices.
-            glommio::yield_if_needed().await;
+            in_a_row += 1;
+            if in_a_row == RECEIVES_IN_A_ROW_MAX {
+                in_a_row = 0;
+                turn().await;
+            }
         }
     }
 

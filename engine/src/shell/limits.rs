@@ -43,11 +43,15 @@ pub const UNFINISHED_MAX: Duration = Duration::from_secs(20);
 pub const LISTEN_BACKLOG: i32 = 4096;
 /// How often a core looks after its connections and the end of the process.
 pub const HOUSEKEEPING: Duration = Duration::from_millis(50);
-/// How long a core works on tasks before it looks at its timers and devices again. Shorter would meet what
-/// [`super::pulse`] is there for more often.
-pub const PREEMPT: Duration = Duration::from_micros(500);
-/// How often every core is woken from outside; see [`super::pulse`].
-pub const PULSE: Duration = Duration::from_millis(2);
+/// How often each of the timers of [`super::turns::stay_awake`] wakes a core that has something to do;
+/// different ones, so that they do not fall together.
+pub const WATCH_PERIODS: [Duration; 3] =
+    [Duration::from_micros(1000), Duration::from_micros(1300), Duration::from_micros(1700)];
+/// What a connection is received from in a row, before the core's devices and other connections are
+/// looked at.
+pub const RECEIVES_IN_A_ROW_MAX: u32 = 4;
+/// Messages taken from another core in a row, likewise.
+pub const MESSAGES_IN_A_ROW_MAX: u32 = 64;
 /// How long a stopping daemon waits for requests under way.
 pub const DRAIN_MAX: Duration = Duration::from_secs(5);
 

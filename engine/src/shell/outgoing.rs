@@ -17,6 +17,7 @@ use super::clock;
 use super::connection::Connection;
 use super::home::Pieces;
 use super::limits::{CONNECTION_OUT_BYTES_MAX, IOV_MAX, SEND_BYTES_MAX};
+use super::turns::turn;
 
 /// The body of an answer.
 pub enum Body {
@@ -112,7 +113,9 @@ impl Connection {
                 Ok(()) => {
                     self.room_signal.raise();
                     // A peer that takes everything at once must not keep this core from its devices.
-                    glommio::yield_if_needed().await;
+                    if !self.out.borrow().is_empty() {
+                        turn().await;
+                    }
                 }
                 Err(error) => {
                     tracing::debug!(peer = ?self.peer, %error, "could not send");

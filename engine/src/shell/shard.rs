@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use hedgerow_wire::Target;
 use hedgerow_wire::part::{PartAnswer, PartDrop, PartTouch};
-use hedgerow_wire::time::Timestamp;
+use hedgerow_wire::time::{Now, Timestamp};
 
 use super::buffers::{DeviceBuffer, DmaBuffers};
 use super::clock;
@@ -54,8 +54,7 @@ impl Shard {
     }
 
     /// Takes a request; its answer comes out of [`Shard::drain`] under `token`.
-    pub fn ask(&self, token: Token, request: &ShardRequest) {
-        let now = clock::now();
+    pub fn ask(&self, token: Token, request: &ShardRequest, now: Now) {
         let mut store = self.store.borrow_mut();
         match request {
             ShardRequest::Read(read) => store.read(token, read, now),
@@ -80,8 +79,7 @@ impl Shard {
     }
 
     /// Lets records go.
-    pub fn drop_records(&self, drops: &[PartDrop]) {
-        let now = clock::now();
+    pub fn drop_records(&self, drops: &[PartDrop], now: Now) {
         let mut store = self.store.borrow_mut();
         for drop in drops {
             store.drop_record(drop, now);
@@ -101,8 +99,8 @@ impl Shard {
     }
 
     /// Ticks the store.
-    pub fn tick(&self) {
-        self.store.borrow_mut().tick(clock::now());
+    pub fn tick(&self, now: Now) {
+        self.store.borrow_mut().tick(now);
         self.dirty.set(true);
     }
 
@@ -118,18 +116,18 @@ impl Shard {
     }
 
     /// Carries out what the store wants; whether there was anything.
-    pub fn drain(self: &Rc<Self>, core: &Rc<Core>) -> bool {
+    pub fn drain(self: &Rc<Self>, core: &Rc<Core>, now: Now) -> bool {
         if !self.dirty.replace(false) {
             return false;
         }
         let mut busy = false;
         loop {
-            let Some(effect) = self.store.borrow_mut().poll(clock::now()) else { return busy };
+            let Some(effect) = self.store.borrow_mut().poll(now) else { return busy };
             busy = true;
             match DeviceEffect::from_effect(effect) {
                 Ok(operation) => self.start(core, operation),
                 Err(Effect::Answer { token, answer }) => self.answer(core, token, answer),
-                Err(Effect::Evicted(parts)) => core.evicted(self.target, parts),
+                Err(Effect::Evicted(parts)) => core.evicted(self.target, parts, now),
                 Err(_) => unreachable!("every other effect is the device's"),
             }
         }

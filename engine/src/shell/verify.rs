@@ -12,6 +12,7 @@ use super::clock;
 use super::control::on_core_async;
 use super::core::Core;
 use super::shard::Shard;
+use super::turns::turn;
 use crate::slab::{Located, PartDamage};
 
 /// Checks the next parts of a shard, on the shard's own core.
@@ -61,7 +62,7 @@ async fn check(core: &Rc<Core>, request: VerifyRequest, deadline: Timestamp) -> 
             };
             or(check_part(&shard, part, &mut answer), late).await?;
         }
-        glommio::yield_if_needed().await;
+        turn().await;
         match next {
             Some(next) => place = next,
             None => {

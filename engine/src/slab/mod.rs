@@ -117,7 +117,7 @@ impl<R: AsRef<[u8]>> AsRef<[u8]> for Payload<R> {
 
 /// Names a request; chosen by the shell, unique among those of a store that are not answered.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Token(pub u64);
+pub struct Token(pub u128);
 
 /// Names a device operation; chosen by the store, never reused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -55,7 +55,7 @@ pub(crate) struct World {
     pub(crate) snapshot: Option<Vec<u8>>,
     /// Operations complete in any order; otherwise in the order in which they were asked for.
     pub(crate) shuffle: bool,
-    next_token: u64,
+    next_token: u128,
 }
 
 /// The wall clock at which worlds begin, in microseconds since the Unix epoch.

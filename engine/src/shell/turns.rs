@@ -1,0 +1,42 @@
+//! How the tasks of a core share it with their runtime.
+//!
+//! glommio looks at its devices, sockets and timers when the tasks that were ready have run, or when a
+//! preemption timer is over. That timer is not used here (the data path's queue is `Latency::NotImportant`):
+//! when it is over before the first task runs, because the thread was descheduled just then, glommio 0.9
+//! takes that for nothing to run and may park with tasks that are ready. Instead the ready tasks of a core
+//! always run out soon: each does a bounded piece of work, then waits for something, if only for its next
+//! [`turn`]; and timers that are due are seen to by [`super::core::Core::pump`] itself.
+//!
+//! Two rare ways to park over ready tasks are left: the preemption timer that glommio sets all the same
+//! (100 ms), and another core's wake-up that comes when this one has been woken by something else already.
+//! [`stay_awake`] bounds what they cost.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::core::Core;
+use super::limits::{HOUSEKEEPING, WATCH_PERIODS};
+
+/// Waits until the runtime has looked at its devices, sockets and timers again.
+pub async fn turn() {
+    // Too short for anything but the way through the runtime; none at all would be over at once.
+    glommio::timer::sleep(Duration::from_micros(1)).await;
+}
+
+/// Keeps timers in the runtime, so that no sleep over ready tasks is longer than a few of them: a core
+/// that has something to do wakes every millisecond or so, an idle one as often as housekeeping does. One
+/// timer would not do: its own task may be among those that are slept over. Never ends.
+pub fn stay_awake(core: &Rc<Core>) {
+    for period in WATCH_PERIODS {
+        let core = core.clone();
+        core.clone().spawn(async move {
+            let (mut nap, mut seen) = (period, 0);
+            loop {
+                glommio::timer::sleep(nap).await;
+                let pumps = core.pumps.get();
+                nap = if pumps == seen { (nap * 2).min(HOUSEKEEPING + period) } else { period };
+                seen = pumps;
+            }
+        });
+    }
+}
