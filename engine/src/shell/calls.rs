@@ -13,6 +13,7 @@ use super::core::Core;
 use super::home::{self, Call, Reply};
 use super::mailbox::Message;
 use super::oneshot::{self, Signal};
+use super::stages::{self, Stage};
 use crate::coordinator::AskId;
 
 impl Core {
@@ -33,6 +34,7 @@ impl Core {
 
     /// Takes a message from another core.
     pub fn receive(self: &Rc<Self>, from: usize, message: Message) {
+        let _stage = stages::enter(Stage::Mailbox);
         let now = clock::now();
         match message {
             Message::Ask { ask, shard, request } => {
@@ -91,7 +93,7 @@ impl Core {
         let cancelled = Rc::new(Signal::default());
         self.serving.borrow_mut().insert((from, call), cancelled.clone());
         let core = self.clone();
-        self.spawn(async move {
+        self.spawn(stages::within(Stage::Request, async move {
             let served = async { Some(home::serve(&core, request).await) };
             let stopped = async {
                 cancelled.wait().await;
@@ -103,7 +105,7 @@ impl Core {
                 let reply = Box::new(reply.into_sendable());
                 core.outbox(from).send(Message::Done { call, reply });
             }
-        });
+        }));
     }
 }
 

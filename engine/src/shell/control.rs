@@ -27,6 +27,7 @@ use super::limits::CONNECTION_REQUESTS_MAX;
 use super::oneshot;
 use super::outgoing::Body;
 use super::shard::Shard;
+use super::stages;
 use super::stats::{TIMED, coordinator_counters, store_counters};
 
 /// The build, for people.
@@ -246,6 +247,7 @@ fn core_stats(core: &Rc<Core>) -> CoreStats {
     ] {
         counters.push((name.to_owned(), value));
     }
+    counters.extend(stages::counters());
     counters.extend(coordinator_counters(&core.coordinator.borrow().stats()));
     let shards: Vec<ShardStats> =
         core.shards.borrow().values().map(|shard| shard_stats(core, shard)).collect();

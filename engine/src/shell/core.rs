@@ -31,6 +31,7 @@ use super::oneshot::{self, Signal};
 use super::settings::Settings;
 use super::shapes::Shapes;
 use super::shard::Shard;
+use super::stages::{self, Stage};
 use crate::codec::Codec;
 use crate::coordinator::{Action, AskId, Coordinator, OpId, ReadOutcome, WriteOutcome};
 use crate::memory::MemoryTier;
@@ -213,6 +214,7 @@ impl Core {
         if self.pumping.replace(true) {
             return;
         }
+        let _stage = stages::enter(Stage::Coordinate);
         self.pumps.set(self.pumps.get() + 1);
         let mut now = clock::now();
         if self.next_deadline.get() <= now.mono {
@@ -355,6 +357,7 @@ impl Core {
             }
             Asker::Coordinator { core, ask } => {
                 // The one copy of a read that crosses cores, made on the shard's core.
+                let _stage = stages::enter(Stage::Mailbox);
                 let answer = answer.map(|payload| PartBytes::Device(payload).into_shared());
                 self.outbox(core).send(Message::Answer { ask, answer });
             }
@@ -419,7 +422,10 @@ impl Core {
     /// Starts a read and waits for its outcome.
     pub async fn read(self: &Rc<Self>, request: crate::coordinator::ReadRequest) -> ReadOutcome<PartBytes> {
         let (sender, receiver) = oneshot::channel();
-        let op = self.coordinator.borrow_mut().read(request, clock::now());
+        let op = {
+            let _stage = stages::enter(Stage::Coordinate);
+            self.coordinator.borrow_mut().read(request, clock::now())
+        };
         self.reads.borrow_mut().insert(op, sender);
         let guard = CancelOnDrop { core: self.clone(), op: Some(op) };
         self.pump();
@@ -435,7 +441,10 @@ impl Core {
         bytes: OpBytes,
     ) -> WriteOutcome {
         let (sender, receiver) = oneshot::channel();
-        let op = self.coordinator.borrow_mut().write(request, clock::now());
+        let op = {
+            let _stage = stages::enter(Stage::Coordinate);
+            self.coordinator.borrow_mut().write(request, clock::now())
+        };
         self.writes.borrow_mut().insert(op, sender);
         self.bytes.borrow_mut().insert(op, bytes);
         self.pump();

@@ -23,6 +23,7 @@ use super::oneshot::Signal;
 use super::outgoing::Body;
 use super::put::PutBody;
 use super::request;
+use super::stages::{self, Stage};
 use super::turns::turn;
 
 /// Why reading a connection ended, other than by its peer closing it between frames.
@@ -44,12 +45,17 @@ pub enum Ended {
 
 impl Connection {
     async fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        poll_fn(|cx| Pin::new(&mut *self.stream.borrow_mut()).poll_read(cx, buffer)).await
+        poll_fn(|cx| {
+            let _stage = stages::enter(Stage::Receive);
+            Pin::new(&mut *self.stream.borrow_mut()).poll_read(cx, buffer)
+        })
+        .await
     }
 
     /// Receives into this core's one receive buffer and hands what came to `take`.
     async fn receive_with<T>(&self, take: impl FnOnce(&[u8]) -> T) -> io::Result<(usize, T)> {
         let count = poll_fn(|cx| {
+            let _stage = stages::enter(Stage::Receive);
             let mut buffer = self.core.receive_buffer.borrow_mut();
             Pin::new(&mut *self.stream.borrow_mut()).poll_read(cx, &mut buffer)
         })
@@ -130,6 +136,7 @@ impl Connection {
         frame: &mut Frame,
         mut input: &[u8],
     ) -> Result<(), Ended> {
+        let _stage = stages::enter(Stage::Decode);
         loop {
             let step = decoder.step(&mut input).inspect_err(|error| {
                 let status = match error {
@@ -249,7 +256,7 @@ impl Connection {
         *request.put.borrow_mut() = Some(put.clone());
         let received = clock::timestamp();
         let task = super::put::serve(self.clone(), request, header.clone(), key, put.clone(), received);
-        self.core.spawn(task);
+        self.core.spawn(stages::within(Stage::Request, task));
         Ok(put)
     }
 
@@ -361,7 +368,8 @@ impl Connection {
             return Ok(());
         }
         let request = self.add_request(&header);
-        self.core.spawn(request::serve(self.clone(), request, header, key, body, received));
+        let task = request::serve(self.clone(), request, header, key, body, received);
+        self.core.spawn(stages::within(Stage::Request, task));
         Ok(())
     }
 }

@@ -13,6 +13,7 @@ use super::buffers::SharedBytes;
 use super::core::Core;
 use super::home::{Call, Reply};
 use super::oneshot::Signal;
+use super::stages::{self, Stage};
 
 /// What a coordinator asks of a shard.
 pub enum ShardRequest {
@@ -81,6 +82,7 @@ impl Outbox {
         if self.closed.get() {
             return;
         }
+        let _stage = stages::enter(Stage::Mailbox);
         let mut waiting = self.waiting.borrow_mut();
         if waiting.is_empty()
             && !self.forwarding.get()

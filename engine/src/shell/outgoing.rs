@@ -17,6 +17,7 @@ use super::clock;
 use super::connection::Connection;
 use super::home::Pieces;
 use super::limits::{CONNECTION_OUT_BYTES_MAX, IOV_MAX, SEND_BYTES_MAX};
+use super::stages::{self, Stage};
 use super::turns::turn;
 
 /// The body of an answer.
@@ -133,6 +134,7 @@ impl Connection {
     /// Hands to the socket what it takes of the first frames, of whose first `sent` bytes are gone.
     async fn send_some(&self, sent: &mut usize) -> io::Result<()> {
         let now = {
+            let _stage = stages::enter(Stage::Send);
             let out = self.out.borrow();
             let mut slices = SmallVec::<[IoSlice<'_>; IOV_MAX]>::new();
             let mut bytes = 0;

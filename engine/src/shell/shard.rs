@@ -14,6 +14,7 @@ use super::core::Core;
 use super::device::{Device, DeviceEffect};
 use super::faults::{Faults, Verdict};
 use super::mailbox::ShardRequest;
+use super::stages::{self, Stage};
 use crate::slab::{Effect, IoError, IoId, IoResult, Payload, Store, Token};
 
 /// A shard that is served.
@@ -55,6 +56,8 @@ impl Shard {
 
     /// Takes a request; its answer comes out of [`Shard::drain`] under `token`.
     pub fn ask(&self, token: Token, request: &ShardRequest, now: Now) {
+        let writing = matches!(request, ShardRequest::Write(..));
+        let _stage = stages::enter(if writing { Stage::Append } else { Stage::Index });
         let mut store = self.store.borrow_mut();
         match request {
             ShardRequest::Read(read) => store.read(token, read, now),
@@ -80,6 +83,7 @@ impl Shard {
 
     /// Lets records go.
     pub fn drop_records(&self, drops: &[PartDrop], now: Now) {
+        let _stage = stages::enter(Stage::Index);
         let mut store = self.store.borrow_mut();
         for drop in drops {
             store.drop_record(drop, now);
@@ -89,6 +93,7 @@ impl Shard {
 
     /// Notes that records were used; returns those that are not held.
     pub fn touch(&self, touches: &[PartTouch]) -> Vec<PartTouch> {
+        let _stage = stages::enter(Stage::Index);
         let mut store = self.store.borrow_mut();
         touches.iter().filter(|touch| !store.touch(touch)).copied().collect()
     }
@@ -120,6 +125,7 @@ impl Shard {
         if !self.dirty.replace(false) {
             return false;
         }
+        let _stage = stages::enter(Stage::Device);
         let mut busy = false;
         loop {
             let Some(effect) = self.store.borrow_mut().poll(now) else { return busy };
@@ -147,13 +153,16 @@ impl Shard {
         let verdict = self.faults.borrow_mut().judge(write, clock::timestamp());
         let (shard, core) = (self.clone(), core.clone());
         self.under_way.set(self.under_way.get() + 1);
-        core.clone().spawn(async move {
+        core.clone().spawn(stages::within(Stage::Device, async move {
             let (io, result) = shard.perform(operation, verdict).await;
             shard.under_way.set(shard.under_way.get() - 1);
-            shard.store.borrow_mut().complete(io, result, clock::now());
+            {
+                let _stage = stages::enter(Stage::Verify);
+                shard.store.borrow_mut().complete(io, result, clock::now());
+            }
             shard.dirty.set(true);
             core.pump();
-        });
+        }));
     }
 
     /// Reads the device outside of the store, with this shard's faults.

@@ -21,6 +21,7 @@ use crate::shell::clock;
 use crate::shell::core::Core;
 use crate::shell::mailbox::ShardRequest;
 use crate::shell::member;
+use crate::shell::stages::{self, Stage};
 
 /// Reads one record.
 pub async fn serve_read(core: &Rc<Core>, call: &ReadCall) -> Reply<PartBytes> {
@@ -88,7 +89,10 @@ fn read_request(core: &Core, call: &ReadCall) -> ReadRequest {
 
 fn read_memory(core: &Rc<Core>, call: &ReadCall) -> Option<Reply<PartBytes>> {
     let now = clock::now();
-    let hit = core.memory.borrow_mut().get(call.name.hash, call.name.record, now.wall_ms())?;
+    let hit = {
+        let _stage = stages::enter(Stage::Memory);
+        core.memory.borrow_mut().get(call.name.hash, call.name.record, now.wall_ms())?
+    };
     let StripeInMemory { meta, bytes } = hit.value;
     if meta.key != call.name.key || meta.namespace != call.name.namespace {
         return None;
@@ -96,7 +100,10 @@ fn read_memory(core: &Rc<Core>, call: &ReadCall) -> Option<Reply<PartBytes>> {
     if call.fixed.is_some_and(|(version, ..)| version != meta.version) {
         return None;
     }
-    core.coordinator.borrow_mut().touch(&call.name, meta.code, now);
+    {
+        let _stage = stages::enter(Stage::Coordinate);
+        core.coordinator.borrow_mut().touch(&call.name, meta.code, now);
+    }
     let range = match stripe_range(&meta, call) {
         Ok(range) => range,
         Err(reply) => return Some(reply),
@@ -177,6 +184,7 @@ pub fn rebuild(
     if want.is_empty() {
         return Vec::new();
     }
+    let _stage = stages::enter(Stage::Codec);
     let have: SmallVec<[(u8, &[u8]); 16]> =
         have.iter().map(|(part, bytes)| (*part, bytes.as_ref())).collect();
     let mut buffers: SmallVec<[Vec<u8>; 8]> = want.iter().map(|_| vec![0; part_len]).collect();
@@ -209,7 +217,7 @@ fn fill_memory(
         return;
     }
     let (home, hash, record) = (core.clone(), call.name.hash, call.name.record);
-    core.spawn(async move {
+    core.spawn(stages::within(Stage::Memory, async move {
         let bytes = match &pieces[..] {
             [Piece { bytes: PartBytes::Shared(bytes), .. }] => bytes.clone(),
             pieces => {
@@ -225,7 +233,7 @@ fn fill_memory(
         };
         let entry = memory_entry(hash, record, meta, bytes);
         home.memory.borrow_mut().fill(token, entry, clock::now().wall_ms());
-    });
+    }));
 }
 
 /// What the memory tier is offered of a record.

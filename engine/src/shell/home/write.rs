@@ -16,6 +16,7 @@ use crate::shell::asks::OpBytes;
 use crate::shell::buffers::{PartBytes, SharedBytes};
 use crate::shell::clock;
 use crate::shell::core::Core;
+use crate::shell::stages::{self, Stage};
 
 /// The version of a write that begins.
 pub fn next_version(core: &Core, object: &ObjectMeta) -> Version {
@@ -100,6 +101,7 @@ async fn write_record(
     let bytes = OpBytes::Stripe { meta: meta.clone(), data: data.clone(), parity: Arc::new(parity) };
     let request = WriteRequest { meta: meta.clone(), ack: object.ack, deadline: object.deadline };
     let outcome = core.write(request, bytes).await;
+    let _stage = stages::enter(Stage::Memory);
     let mut memory = core.memory.borrow_mut();
     match outcome {
         WriteOutcome::Acknowledged { stored, .. } => {
@@ -146,6 +148,7 @@ fn write_failure(outcome: &WriteOutcome) -> Reply<PartBytes> {
 }
 
 fn encode(core: &Core, meta: &PartMeta, stripe: &StripeBytes) -> Option<Vec<u8>> {
+    let _stage = stages::enter(Stage::Codec);
     let part_len = meta.part_len();
     let mut parity = vec![0; part_len * meta.code.m()];
     if parity.is_empty() {
