@@ -8,6 +8,7 @@ pub mod inspect;
 pub mod load;
 pub mod ping;
 pub mod put;
+pub mod stages;
 pub mod stat;
 pub mod stats;
 pub mod verify;

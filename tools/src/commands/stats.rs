@@ -5,6 +5,7 @@ use hedgerow_client::messages::{Counter, HistogramSummary, ShardState, ShardStat
 use serde_json::{Value, json};
 use std::time::Duration;
 
+use super::stages;
 use crate::context::{Context, Facts, failed};
 use crate::failure::Failure;
 use crate::table::{Align, Table};
@@ -16,10 +17,20 @@ pub struct Stats {
     /// Also the counters that are zero
     #[arg(long)]
     all: bool,
+    /// Only where the processor time of the daemon's cores goes, since its start
+    #[arg(long)]
+    stages: bool,
+    /// With --stages: over the next so many seconds instead
+    #[arg(long, requires = "stages", value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=3600))]
+    over: Option<u32>,
 }
 
 /// Asks and shows.
 pub async fn run(context: &Context, stats: Stats) -> Result<(), Failure> {
+    if stats.stages {
+        let over = stats.over.map(|seconds| Duration::from_secs(seconds.into()));
+        return stages::run(context, over).await;
+    }
     let client = context.connect().await?;
     let answer = context.request(&client).stats().await.map_err(failed("stats"))?;
     context.show(&Shown { answer, all: stats.all })
@@ -152,7 +163,12 @@ fn group_of(name: &str) -> &'static str {
 }
 
 fn group(answer: &StatsAnswer, prefix: &str, title: &str, all: bool) -> String {
-    let of_group = |counter: &&Counter| group_of(&counter.name) == prefix && (all || counter.value != 0);
+    // Stages have a table of their own.
+    let of_group = |counter: &&Counter| {
+        !counter.name.starts_with("stage.")
+            && group_of(&counter.name) == prefix
+            && (all || counter.value != 0)
+    };
     let mut table = Table::new(&[(title, Align::Left), ("", Align::Right)]);
     for counter in answer.counters.iter().filter(of_group) {
         let name = counter.name.strip_prefix(prefix).unwrap_or(&counter.name);
