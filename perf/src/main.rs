@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use hedgerow_perf::{bare, bare_server, command, control, deadline, figures, index_memory, replay, turnover};
+use hedgerow_perf::{
+    bare, bare_server, command, control, deadline, figures, index_memory, instructions, replay, turnover,
+};
 
 #[derive(Parser)]
 #[command(name = "hedgerow-perf", version, about = "Measures Hedgerow, and what it is to be compared with.")]
@@ -35,6 +37,8 @@ enum Command {
     },
     /// Any load against any daemon
     Load(command::Load),
+    /// How many instructions the hot pieces of a request take, beside what was recorded
+    Instructions(instructions::Instructions),
     /// The bare server itself
     #[command(hide = true)]
     BareServe {
@@ -55,6 +59,7 @@ fn main() -> Result<()> {
         Command::Turnover(options) => turnover::run(&options),
         Command::Stats { address } => control::print_stats(address),
         Command::Load(options) => command::run(&options),
+        Command::Instructions(options) => instructions::run(&options),
         Command::BareServe { folder, core } => bare_server::serve(&folder, core),
     }
 }
