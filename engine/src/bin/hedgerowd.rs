@@ -104,6 +104,13 @@ fn describe(daemon: &Daemon) -> std::io::Result<()> {
         Bytes(settings.memory_bytes),
         settings.cores.len()
     )?;
+    let formatted: Vec<String> = (0..daemon.shards.len())
+        .filter(|&shard| daemon.shards[shard].as_ref().is_ok_and(|opened| opened.formatted))
+        .map(|shard| shard.to_string())
+        .collect();
+    if !formatted.is_empty() {
+        writeln!(out, "blank devices formatted: shards {}", formatted.join(", "))?;
+    }
     for reason in daemon.shards.iter().filter_map(|shard| shard.as_ref().err()) {
         writeln!(out, "warning: a shard is set aside: {reason}")?;
     }

@@ -329,6 +329,10 @@ impl CoreStart {
             glommio::timer::sleep(Duration::from_millis(1)).await;
         };
         core.coordinator.borrow_mut().observe(highest);
+        for shard in core.shards.borrow().values() {
+            shard.raise_unknown(highest);
+        }
+        core.pump();
         core.spawn(core.clone().run_timer());
         if let Some(listener) = self.listener {
             core.spawn(serving::accept(core.clone(), listener));

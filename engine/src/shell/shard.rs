@@ -4,9 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
 
-use hedgerow_wire::Target;
 use hedgerow_wire::part::{PartAnswer, PartDrop, PartTouch};
 use hedgerow_wire::time::Timestamp;
+use hedgerow_wire::{Target, Version};
 
 use super::buffers::{DeviceBuffer, DmaBuffers};
 use super::clock;
@@ -103,6 +103,12 @@ impl Shard {
     /// Ticks the store.
     pub fn tick(&self) {
         self.store.borrow_mut().tick(clock::now());
+        self.dirty.set(true);
+    }
+
+    /// Tells the store which versions the daemon's shards have seen.
+    pub fn raise_unknown(&self, highest: Version) {
+        self.store.borrow_mut().raise_unknown(highest);
         self.dirty.set(true);
     }
 

@@ -114,6 +114,8 @@ impl<D: Buffers> Store<D> {
             Order::Held => self.acknowledge_held(token, write.ack),
             Order::UnderWay(batch) => self.join(token, write, hash, batch),
             Order::Ask(entry) => self.write_after_head(token, write, payload, entry),
+            // Only what was let go since the device was opened first can be newer than what a repair's read
+            // has confirmed: what the shard may have held before is not held against it.
             Order::Newer
                 if write.purpose == WritePurpose::Repair && self.forgotten_through > meta.version =>
             {

@@ -1,5 +1,7 @@
 //! What stands at the start of a device, and whether it is ours.
 
+use hedgerow_wire::Version;
+
 use super::layout::{BLOCK_LEN, SLABS_MIN, SLABS_START};
 use super::persist::GENERATIONS_AHEAD;
 use super::superblock::{COPIES, FORMAT_VERSION, Superblock, SuperblockError};
@@ -72,8 +74,9 @@ fn check_owner(superblock: &Superblock, config: &StoreConfig) -> Result<(), Open
     Ok(())
 }
 
-/// The first superblock of a blank device.
-pub(super) fn new_superblock(config: &StoreConfig) -> Superblock {
+/// The first superblock of a blank device. Whose place it takes, and what that held up to `unknown_through`,
+/// nobody knows.
+pub(super) fn new_superblock(config: &StoreConfig, unknown_through: Version) -> Superblock {
     let place = u64::from(config.shard_index) ^ (config.daemon_id as u64) ^ (config.daemon_id >> 64) as u64;
     let high = mix(config.seed ^ mix(place));
     let low = mix(high ^ config.seed.rotate_left(32));
@@ -86,11 +89,12 @@ pub(super) fn new_superblock(config: &StoreConfig) -> Superblock {
         slabs: StoreConfig::slab_count(config.device_len, config.slab_len) as u32,
         shard_index: config.shard_index,
         parity: config.parity,
-        forgotten_through: hedgerow_wire::Version::ZERO,
+        forgotten_through: Version::ZERO,
         evicted_through: 0,
         generation_bound: GENERATIONS_AHEAD,
         clean_nonce: 0,
         index_seed: mix(low),
+        unknown_through,
     }
 }
 

@@ -23,6 +23,8 @@ pub struct StoreStats {
     pub set_aside: bool,
     /// Gauge: hlc of the highest version that was forgotten.
     pub forgotten_through_hlc: u64,
+    /// Gauge: hlc of the highest version that the shard may have held without knowing of it.
+    pub unknown_through_hlc: u64,
     /// Gauge: damaged parts that are held and noted: neither repaired nor let go yet.
     pub parts_damaged_now: u64,
     /// Reads answered with a part.

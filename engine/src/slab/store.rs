@@ -98,6 +98,8 @@ pub struct Store<D: Buffers> {
     pub(super) writes_waiting: usize,
     pub(super) forgotten_through: Version,
     pub(super) highest: Version,
+    /// It may have held what it knows nothing of, up to `unknown_through` or what [`Store::raise_unknown`] says.
+    pub(super) unsure: bool,
     pub(super) counters: StoreStats,
 }
 
@@ -110,6 +112,7 @@ pub(super) struct Parts {
     pub(super) growing: Vec<Growing>,
     pub(super) highest: Version,
     pub(super) next_io: u64,
+    pub(super) unsure: bool,
     pub(super) counters: StoreStats,
 }
 
@@ -145,7 +148,8 @@ impl<D: Buffers> Store<D> {
             reads_in_flight: 0,
             writes_waiting: 0,
             forgotten_through,
-            highest: parts.highest.max(forgotten_through),
+            highest: parts.highest.max(forgotten_through).max(parts.superblock.unknown_through),
+            unsure: parts.unsure,
             counters: parts.counters,
         }
     }
@@ -282,12 +286,23 @@ impl<D: Buffers> Store<D> {
             pending_bytes: self.pending_bytes as u64,
             set_aside: self.health.probe_at.is_some(),
             forgotten_through_hlc: self.forgotten_through.hlc,
+            unknown_through_hlc: self.superblock.unknown_through.hlc,
             parts_damaged_now: self.damage.len() as u64,
             ..self.counters
         }
     }
 
-    /// The highest version that the shard has ever seen.
+    /// The daemon's shards have seen versions up to `version`. A shard whose device was formatted or found
+    /// damaged when it was opened may have held any of them: the clock alone does not say so if it was set back.
+    pub fn raise_unknown(&mut self, version: Version) {
+        if self.unsure && version > self.superblock.unknown_through {
+            self.superblock.unknown_through = version;
+            self.highest = self.highest.max(version);
+            self.start_probe();
+        }
+    }
+
+    /// The highest version that the shard has ever seen, or may have held.
     pub fn highest_version(&self) -> Version {
         self.highest
     }

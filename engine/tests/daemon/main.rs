@@ -23,6 +23,7 @@ mod faults;
 mod harness;
 mod parts;
 mod raw;
+mod replaced;
 mod semantics;
 mod settings;
 mod sizes;

@@ -42,6 +42,7 @@ impl Image {
             generation_bound: 100,
             clean_nonce: 0,
             index_seed: 1,
+            unknown_through: Version::ZERO,
         };
         let mut image =
             Image { bytes: vec![0; superblock.device_len as usize], superblock, parts: Vec::new() };

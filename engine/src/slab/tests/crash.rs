@@ -60,7 +60,7 @@ fn check_after(world: &mut World, floors: &Floors, context: &str) {
             PartAnswer::Held(Standing::Same | Standing::Newer) => {
                 assert!(world.held(&name(key, 0)).is_some_and(|version| version >= floor), "{context}");
             }
-            PartAnswer::Absent { forgotten_through } => {
+            PartAnswer::Absent { forgotten_through, .. } => {
                 assert!(forgotten_through >= floor, "{context}: {key}")
             }
             other => panic!("{context}: key {key} is {other:?} to {floor}"),

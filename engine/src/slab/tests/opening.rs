@@ -419,7 +419,7 @@ fn an_index_that_shrank_admits_what_it_forgot() {
     assert!(stats.index_full > 0 && stats.parts < before as u64);
     for key in 0..400 {
         match world.read(&name(key, 0)) {
-            PartAnswer::Absent { forgotten_through } => {
+            PartAnswer::Absent { forgotten_through, .. } => {
                 assert!(forgotten_through >= world.version(u64::from(key)))
             }
             PartAnswer::Part { .. } => {}
@@ -499,6 +499,7 @@ fn golden_bytes() {
         generation_bound: 0x1213,
         clean_nonce: 0x1415,
         index_seed: 0x1617,
+        unknown_through: Version { hlc: 0x1819, coordinator: 0x1a1b },
     };
     superblock.encode(&mut block);
     assert_eq!(Superblock::decode(&block), Ok(superblock));
@@ -521,7 +522,9 @@ fn golden_bytes() {
         "1110000000000000",
         "1312000000000000",
         "1514000000000000",
-        "1716",
+        "1716000000000000",
+        "1918000000000000",
+        "1b1a",
     );
     assert_eq!(hex(&block).replacen(&hex(&block)[24..32], "CHECKSUM", 1), expected);
     let mut rng = world().rng;
