@@ -61,6 +61,7 @@ pub async fn open_shard(core: &Rc<Core>, shard: usize, len: u64) -> Result<Opene
     let seed = identity::random_u128().map_err(|error| error.to_string())? as u64;
     let config = StoreConfig {
         parity: settings.code.m() as u8,
+        boot: identity::boot(),
         ..StoreConfig::new(core.shared.daemon_id, shard as u16, len, seed)
     };
     let mut opening = Opening::new(config, DmaBuffers, snapshot, clock::now());

@@ -11,8 +11,13 @@ use super::{OpenError, StoreConfig};
 pub(super) enum Found {
     /// Nothing at all.
     Blank,
-    /// The newest copy that is whole.
-    Superblock(Superblock),
+    /// A superblock.
+    Superblock {
+        /// The newest copy that is whole.
+        newest: Superblock,
+        /// Another copy is not whole: it may have been newer.
+        doubtful: bool,
+    },
 }
 
 /// Checks the configuration by itself.
@@ -40,7 +45,8 @@ pub(super) fn examine(bytes: &[u8], config: &StoreConfig) -> Result<Found, OpenE
         }
     }
     if let Some(newest) = copies.iter().filter_map(|copy| copy.ok()).max_by_key(|copy| copy.sequence) {
-        return check_owner(&newest, config).map(|()| Found::Superblock(newest));
+        let doubtful = copies.iter().any(Result::is_err);
+        return check_owner(&newest, config).map(|()| Found::Superblock { newest, doubtful });
     }
     let errors = copies.map(|copy| copy.err().unwrap_or(SuperblockError::Blank));
     let foreign = |error: &SuperblockError| matches!(error, SuperblockError::Blank | SuperblockError::Magic);
@@ -95,6 +101,7 @@ pub(super) fn new_superblock(config: &StoreConfig, unknown_through: Version) -> 
         clean_nonce: 0,
         index_seed: mix(low),
         unknown_through,
+        boot: config.boot,
     }
 }
 

@@ -58,7 +58,7 @@ pub(super) enum Fault {
 /// Checks the head at `at` of `bytes` and that it is of the part at `place`.
 pub(super) fn verify_head(bytes: &[u8], at: usize, place: &PartPlace) -> Result<PartHead, Fault> {
     let head = decode_part_head(&bytes[at..]).map_err(|_| Fault::Head)?;
-    if head.place == *place { Ok(head) } else { Err(Fault::Head) }
+    if head.place.is_at(place) { Ok(head) } else { Err(Fault::Head) }
 }
 
 /// Checks the payload that follows `head` at `at` of `bytes`, and says where it is.
@@ -378,6 +378,7 @@ impl<D: Buffers> Store<D> {
             shard_id: self.superblock.shard_id,
             slab_generation: self.slabs.generation(slab),
             slab_offset: offset,
+            ..PartPlace::default()
         }
     }
 

@@ -271,7 +271,7 @@ impl<D: Buffers> Opening<D> {
     }
 
     fn superblocks_read(&mut self, bytes: &[u8]) {
-        let superblock = match examine(bytes, &self.config) {
+        let (superblock, doubtful) = match examine(bytes, &self.config) {
             Ok(Found::Blank) => {
                 let superblock = new_superblock(&self.config, self.newest_possible);
                 self.unsure = true;
@@ -281,12 +281,15 @@ impl<D: Buffers> Opening<D> {
                 self.progress.slabs = superblock.slabs;
                 return self.write_superblock();
             }
-            Ok(Found::Superblock(superblock)) => superblock,
+            Ok(Found::Superblock { newest, doubtful }) => (newest, doubtful),
             Err(error) => return self.fail(error),
         };
         self.superblock = Some(superblock);
         self.progress.slabs = superblock.slabs;
         self.highest = superblock.forgotten_through;
+        if doubtful {
+            self.damage_found();
+        }
         if self.take_snapshot(&superblock) {
             self.progress.slabs_done = superblock.slabs;
             return self.persist();
@@ -295,6 +298,18 @@ impl<D: Buffers> Opening<D> {
             self.stage = Stage::Firsts;
             self.pump_firsts();
         }
+    }
+
+    /// Whether the machine runs on since the shard was opened last: then all that the device had completed is
+    /// there, flushed or not, and what is not as it was is damaged.
+    pub(super) fn same_run(&self) -> bool {
+        self.config.boot != 0 && self.sb().boot == self.config.boot
+    }
+
+    /// Something is damaged that nothing else tells the contents of. After the machine has stopped it may
+    /// as well be torn.
+    pub(super) fn damage_found(&mut self) {
+        self.unsure |= self.same_run();
     }
 
     fn make_index(&mut self) -> bool {
@@ -385,6 +400,7 @@ impl<D: Buffers> Opening<D> {
             forgotten_through: superblock.forgotten_through.max(self.forgotten),
             generation_bound: generation_bound(&superblock, slabs),
             unknown_through: superblock.unknown_through.max(unknown),
+            boot: self.config.boot,
             ..superblock
         });
         self.write_superblock();

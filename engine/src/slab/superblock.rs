@@ -25,7 +25,8 @@ const MAGIC: [u8; 8] = *b"Hedgerow";
 ///  64 slab_len   68 slabs   72 shard_index (2)   74 parity (1)   75 zero (5)
 ///  80 forgotten_through: hlc (8)   88 coordinator (2)   90 zero (6)
 ///  96 evicted_through (8)   104 generation_bound (8)   112 clean_nonce (8)
-/// 120 index_seed (8)   128 unknown_through: hlc (8)   136 coordinator (2)   138 zero up to 4096
+/// 120 index_seed (8)   128 unknown_through: hlc (8)   136 coordinator (2)   138 zero (6)
+/// 144 boot (8)   152 zero up to 4096
 /// ```
 mod layout {
     pub const MAGIC: usize = 0;
@@ -49,7 +50,9 @@ mod layout {
     pub const INDEX_SEED: usize = 120;
     pub const UNKNOWN_HLC: usize = 128;
     pub const UNKNOWN_COORDINATOR: usize = 136;
-    pub const RESERVED: usize = 138;
+    pub const RESERVED_C: usize = 138;
+    pub const BOOT: usize = 144;
+    pub const RESERVED: usize = 152;
 
     const _: () = {
         assert!(CHECKSUM == FORMAT + 4 && SHARD_ID == CHECKSUM + 4 && DAEMON_ID == SHARD_ID + 16);
@@ -60,7 +63,7 @@ mod layout {
         assert!(EVICTED_THROUGH == RESERVED_B + 6 && GENERATION_BOUND == EVICTED_THROUGH + 8);
         assert!(CLEAN_NONCE == GENERATION_BOUND + 8 && INDEX_SEED == CLEAN_NONCE + 8);
         assert!(UNKNOWN_HLC == INDEX_SEED + 8 && UNKNOWN_COORDINATOR == UNKNOWN_HLC + 8);
-        assert!(RESERVED == UNKNOWN_COORDINATOR + 2);
+        assert!(RESERVED_C == UNKNOWN_COORDINATOR + 2 && BOOT == RESERVED_C + 6 && RESERVED == BOOT + 8);
         // All of it in one sector of 512 bytes: a write that is torn between sectors is whole or not there.
         assert!(RESERVED <= 512);
     };
@@ -98,6 +101,8 @@ pub struct Superblock {
     /// The highest version that the shard may have held without knowing of it: the device was formatted, or
     /// found damaged, when there could be versions up to this.
     pub unknown_through: Version,
+    /// Which run of the machine the shard was opened in last.
+    pub boot: u64,
 }
 
 /// Why a block is no superblock.
@@ -156,6 +161,7 @@ impl Superblock {
         put(block, layout::INDEX_SEED, &self.index_seed.to_le_bytes());
         put(block, layout::UNKNOWN_HLC, &self.unknown_through.hlc.to_le_bytes());
         put(block, layout::UNKNOWN_COORDINATOR, &self.unknown_through.coordinator.to_le_bytes());
+        put(block, layout::BOOT, &self.boot.to_le_bytes());
         seal_block(block, layout::CHECKSUM);
     }
 
@@ -178,6 +184,7 @@ impl Superblock {
         let zero = [
             layout::RESERVED_A..layout::FORGOTTEN_HLC,
             layout::RESERVED_B..layout::EVICTED_THROUGH,
+            layout::RESERVED_C..layout::BOOT,
             layout::RESERVED..BLOCK_LEN,
         ];
         if zero.into_iter().any(|at| block[at].iter().any(|&byte| byte != 0)) {
@@ -204,6 +211,7 @@ impl Superblock {
                 hlc: u64_at(block, layout::UNKNOWN_HLC),
                 coordinator: u16_at(block, layout::UNKNOWN_COORDINATOR),
             },
+            boot: u64_at(block, layout::BOOT),
         };
         superblock.check_sizes()?;
         Ok(superblock)

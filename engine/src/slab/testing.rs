@@ -81,6 +81,7 @@ impl World {
         config.slab_len = slab_len;
         config.index_capacity = Some(2000);
         config.exact_versions = 64;
+        config.boot = 1;
         tune(&mut config);
         World {
             device: Device::new(config.device_len, slab_len),
@@ -183,6 +184,8 @@ impl World {
     pub(crate) fn crash(&mut self, crash: Crash) -> super::OpenProgress {
         self.store = None;
         self.device.crash(crash, &mut self.rng);
+        // With the power, the machine goes as well.
+        self.config.boot += u64::from(crash == Crash::Power);
         self.open().expect("the device opens after a crash")
     }
 

@@ -500,6 +500,7 @@ fn golden_bytes() {
         clean_nonce: 0x1415,
         index_seed: 0x1617,
         unknown_through: Version { hlc: 0x1819, coordinator: 0x1a1b },
+        boot: 0x1c1d,
     };
     superblock.encode(&mut block);
     assert_eq!(Superblock::decode(&block), Ok(superblock));
@@ -525,6 +526,8 @@ fn golden_bytes() {
         "1716000000000000",
         "1918000000000000",
         "1b1a",
+        "000000000000",
+        "1d1c",
     );
     assert_eq!(hex(&block).replacen(&hex(&block)[24..32], "CHECKSUM", 1), expected);
     let mut rng = world().rng;
