@@ -1,8 +1,9 @@
 //! A shard on its core: the store, its device, its faults.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
+use std::time::Duration;
 
 use hedgerow_wire::part::{PartAnswer, PartDrop, PartTouch};
 use hedgerow_wire::time::Timestamp;
@@ -30,8 +31,11 @@ pub struct Shard {
     pub device: Rc<Device>,
     /// What is done to it on purpose.
     pub faults: RefCell<Faults>,
-    /// Device operations under way, those that a fault holds back included.
-    pub under_way: Cell<usize>,
+    /// Device operations under way, those that a fault holds back included: what, and since when. Their
+    /// numbers rise with time.
+    under_way: RefCell<BTreeMap<IoId, (&'static str, Timestamp)>>,
+    /// Why the shard is set aside for good.
+    stuck: RefCell<Option<String>>,
     dirty: Cell<bool>,
     /// Requests whose answers are no longer wanted.
     withdrawn: RefCell<HashSet<Token>>,
@@ -47,7 +51,8 @@ impl Shard {
             store: RefCell::new(store),
             device,
             faults: RefCell::default(),
-            under_way: Cell::new(0),
+            under_way: RefCell::default(),
+            stuck: RefCell::default(),
             dirty: Cell::new(true),
             withdrawn: RefCell::default(),
         }
@@ -106,6 +111,40 @@ impl Shard {
         self.dirty.set(true);
     }
 
+    /// Device operations under way.
+    pub fn in_flight(&self) -> usize {
+        self.under_way.borrow().len()
+    }
+
+    /// Why the shard is set aside; empty if it is not.
+    pub fn set_aside_for(&self) -> String {
+        if let Some(why) = &*self.stuck.borrow() {
+            return why.clone();
+        }
+        let failing = self.store.borrow().stats().set_aside;
+        if failing { "its device failed too often".to_owned() } else { String::new() }
+    }
+
+    /// Sets the shard aside until the next start if a device operation has been under way for longer than
+    /// `limit`. Whether it did.
+    pub fn give_up_if_stuck(&self, limit: Duration) -> bool {
+        let now = clock::timestamp();
+        let oldest = self.under_way.borrow().first_key_value().map(|(_, &operation)| operation);
+        let Some((what, _)) = oldest.filter(|&(_, since)| now.since(since) > limit) else { return false };
+        if self.stuck.borrow().is_some() {
+            return false;
+        }
+        let why = format!(
+            "{}: {what} has been under way for more than {limit:?}: see to the device, then restart the daemon",
+            self.device.path().display()
+        );
+        tracing::error!(shard = self.target.shard, "the shard is set aside: {why}");
+        self.stuck.replace(Some(why));
+        self.store.borrow_mut().give_up(clock::now());
+        self.dirty.set(true);
+        true
+    }
+
     /// Tells the store which versions the daemon's shards have seen.
     pub fn raise_unknown(&self, highest: Version) {
         self.store.borrow_mut().raise_unknown(highest);
@@ -152,12 +191,13 @@ impl Shard {
         if let DeviceEffect::Read { len, .. } = &operation {
             self.read_bytes.set(self.read_bytes.get() + *len as u64);
         }
-        let verdict = self.faults.borrow_mut().judge(write, clock::timestamp());
+        let now = clock::timestamp();
+        let verdict = self.faults.borrow_mut().judge(write, now);
+        self.under_way.borrow_mut().insert(operation.io(), (operation.name(), now));
         let (shard, core) = (self.clone(), core.clone());
-        self.under_way.set(self.under_way.get() + 1);
         core.clone().spawn(async move {
             let (io, result) = shard.perform(operation, verdict).await;
-            shard.under_way.set(shard.under_way.get() - 1);
+            shard.under_way.borrow_mut().remove(&io);
             shard.store.borrow_mut().complete(io, result, clock::now());
             shard.dirty.set(true);
             core.pump();

@@ -64,6 +64,8 @@ pub(super) struct Health {
     pub(super) read_errors: u32,
     /// Set aside until then.
     pub(super) probe_at: Option<Timestamp>,
+    /// Set aside for good: an operation does not come back.
+    pub(super) stuck: bool,
 }
 
 /// An open shard. Made by [`super::Opening::finish`].
@@ -285,6 +287,7 @@ impl<D: Buffers> Store<D> {
             reads_under_way: self.reads_in_flight as u64,
             pending_bytes: self.pending_bytes as u64,
             set_aside: self.health.probe_at.is_some(),
+            stuck: self.health.stuck,
             forgotten_through_hlc: self.forgotten_through.hlc,
             unknown_through_hlc: self.superblock.unknown_through.hlc,
             parts_damaged_now: self.damage.len() as u64,
@@ -390,8 +393,22 @@ impl<D: Buffers> Store<D> {
     /// From now on everything is answered `Failed`, until a probe succeeds.
     pub(super) fn set_aside(&mut self, now: Now) {
         let wait = std::time::Duration::from_micros(self.config.probe_interval_us);
-        self.health.probe_at = Some(now.mono + wait);
+        self.health.probe_at = Some(if self.health.stuck { Timestamp::NEVER } else { now.mono + wait });
         self.fail_waiting();
+    }
+
+    /// A device operation is under way for so long that nobody should wait for it, or for what comes behind
+    /// it: everything that waits is answered `Failed`, and so is everything from now on, even if the device
+    /// is done with it after all. What it was doing then is not known, so that only a new opening tells what
+    /// is there.
+    pub fn give_up(&mut self, now: Now) {
+        self.health.stuck = true;
+        self.set_aside(now);
+        let waiting: Vec<Token> = self.requests.keys().copied().collect();
+        for token in waiting {
+            self.cancel(token);
+            self.answer(token, PartAnswer::Failed);
+        }
     }
 }
 

@@ -29,3 +29,4 @@ mod settings;
 mod sizes;
 mod startup;
 mod stop;
+mod stuck;

@@ -705,3 +705,41 @@ fn an_index_that_fills_up_lets_the_oldest_slab_go() {
     let stats = world.stats();
     assert!(stats.slabs_evicted > 0 && stats.parts < stats.index_slots, "{stats:?}");
 }
+
+#[test]
+fn a_store_that_is_given_up_answers_everyone_at_once_and_for_good() {
+    let mut world = world();
+    world.put(&part(&name(1, 0), world.version(1), 5000));
+    world.put(&part(&name(2, 0), world.version(1), 5000));
+    let synced = PartWrite { ack: AckLevel::Synced, ..put(&part(&name(3, 0), world.version(2), 5000)) };
+    let waiting = [
+        world.begin_read(&name(1, 0), None),
+        world.begin_write(&put(&part(&name(1, 0), world.version(2), 5000))),
+        world.begin_write(&put(&part(&name(2, 0), world.version(2), 5000))),
+        world.begin_write(&synced),
+    ];
+    assert!(!world.device.under_way.is_empty());
+    let now = world.now;
+    world.store().give_up(now);
+    world.drain();
+    for token in waiting {
+        assert_eq!(world.answers.remove(&token), Some(PartAnswer::Failed), "{token:?}");
+    }
+    assert_eq!((world.stats().requests_under_way, world.stats().stuck), (0, true));
+    // The device comes back after all, and time passes.
+    for _ in 0..3 {
+        world.run();
+        world.advance(Duration::from_secs(3600));
+        let now = world.now;
+        world.store().tick(now);
+        world.drain();
+        assert_eq!(world.read(&name(1, 0)), PartAnswer::Failed);
+        assert_eq!(world.write(&put(&part(&name(4, 0), world.version(3), 10))), PartAnswer::Failed);
+    }
+    assert!(world.answers.is_empty());
+    assert_eq!(world.stats().pending_bytes, 0);
+    // The next start finds what there is.
+    world.crash(crate::slab::testing::Crash::Kill);
+    assert!(world.held(&name(1, 0)).is_some() && world.held(&name(2, 0)).is_some());
+    assert_eq!(world.write(&put(&part(&name(4, 0), world.version(3), 10))), PartAnswer::Stored);
+}
