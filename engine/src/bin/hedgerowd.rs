@@ -104,6 +104,8 @@ fn describe(daemon: &Daemon) -> std::io::Result<()> {
         Bytes(settings.memory_bytes),
         settings.cores.len()
     )?;
+    let (mean, index_bytes) = daemon.index_size();
+    writeln!(out, "indexes for parts of {mean} bytes on average: {} MiB", index_bytes.div_ceil(1 << 20))?;
     let formatted: Vec<String> = (0..daemon.shards.len())
         .filter(|&shard| daemon.shards[shard].as_ref().is_ok_and(|opened| opened.formatted))
         .map(|shard| shard.to_string())

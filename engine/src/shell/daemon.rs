@@ -23,6 +23,7 @@ use super::opening::{open_shard, target};
 use super::pulse::{Heart, Pulse};
 use super::serving;
 use super::settings::Settings;
+use super::sizing;
 use crate::codec::Codec;
 use crate::coordinator::{Config, Coordinator};
 use crate::memory::MemoryTier;
@@ -104,9 +105,10 @@ pub fn start(settings: Settings) -> Result<Daemon, StartError> {
     // It listens already; this makes its backlog longer.
     rustix::net::listen(&listener, LISTEN_BACKLOG).map_err(|errno| refused(errno.into()))?;
     let address = listener.local_addr().map_err(refused)?;
-    let shared = Arc::new(share(settings, identity.daemon_id, address));
     let prepared: Vec<Result<u64, DeviceError>> =
-        shared.settings.shards.iter().map(|(path, size)| device::prepare(path, *size)).collect();
+        settings.shards.iter().map(|(path, size)| device::prepare(path, *size)).collect();
+    let device_bytes = prepared.iter().flatten().sum();
+    let shared = Arc::new(share(settings, identity.daemon_id, address, device_bytes));
     let (reports, opened) = mpsc::channel();
     let go = Arc::new(OnceLock::new());
     let pulse = Pulse::start();
@@ -127,7 +129,7 @@ pub fn start(settings: Settings) -> Result<Daemon, StartError> {
     Ok(daemon)
 }
 
-fn share(settings: Settings, daemon_id: u128, address: SocketAddr) -> Shared {
+fn share(settings: Settings, daemon_id: u128, address: SocketAddr, device_bytes: u64) -> Shared {
     let cores = settings.cores.len();
     let coordinators = settings.coordinators;
     // Dedicated coordinator cores come first; shards are dealt to the others in turn.
@@ -137,6 +139,9 @@ fn share(settings: Settings, daemon_id: u128, address: SocketAddr) -> Shared {
         if coordinators == 0 { (0..cores).collect() } else { (0..coordinators).collect() };
     Shared {
         domains: failure_domains(&settings),
+        mean_part_bytes: settings
+            .mean_part_bytes
+            .unwrap_or_else(|| sizing::default_mean_part_bytes(device_bytes, sizing::machine_memory_bytes())),
         daemon_id,
         shard_cores,
         coordinator_cores,
@@ -248,6 +253,13 @@ impl Daemon {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.shared.address
+    }
+
+    /// Mean size of a part that the indexes are made for, in bytes, and what all of them take.
+    pub fn index_size(&self) -> (u64, u64) {
+        let mean = self.shared.mean_part_bytes;
+        let devices = self.shards.iter().flatten().map(|shard| shard.capacity_bytes).sum();
+        (mean, sizing::index_bytes(devices, mean))
     }
 
     /// How it runs.

@@ -31,5 +31,6 @@ mod serving;
 pub mod settings;
 mod shapes;
 mod shard;
+mod sizing;
 mod stats;
 mod verify;

@@ -62,6 +62,7 @@ pub async fn open_shard(core: &Rc<Core>, shard: usize, len: u64) -> Result<Opene
     let config = StoreConfig {
         parity: settings.code.m() as u8,
         boot: identity::boot(),
+        index_capacity: Some((len / core.shared.mean_part_bytes).max(1024) as usize),
         ..StoreConfig::new(core.shared.daemon_id, shard as u16, len, seed)
     };
     let mut opening = Opening::new(config, DmaBuffers, snapshot, clock::now());

@@ -325,7 +325,9 @@ impl<D: Buffers> Opening<D> {
         let Some(bytes) = self.snapshot.take().filter(|_| superblock.clean_nonce != 0) else { return false };
         let id = SnapshotId { shard_id: superblock.shard_id, nonce: superblock.clean_nonce };
         let Ok(snapshot) = snapshot::decode((*bytes).as_ref(), &id) else { return false };
-        if snapshot.index.slots() * 9 / 10 < index_capacity(&self.config) {
+        // An index keeps its size for life; one of another size is made anew from the contents tables.
+        let (slots, wanted) = (snapshot.index.slots(), Index::slots_for(index_capacity(&self.config)));
+        if slots < wanted - wanted / 16 || slots > wanted + wanted / 16 {
             return false;
         }
         let Some(kept) = decode_extra(&snapshot.extra, superblock) else { return false };

@@ -575,3 +575,17 @@ fn golden_contents_entry() {
         assert_eq!(crate::slab::layout::ContentsEntry::decode(&bytes, 8192), None, "byte {at}");
     }
 }
+
+#[test]
+fn a_snapshot_of_another_size_of_index_costs_a_reading_of_the_tables_and_no_part() {
+    for (capacity, taken) in [(2000, true), (2050, true), (4000, false), (1000, false)] {
+        let mut world = filled(40);
+        world.stop();
+        world.config.index_capacity = Some(capacity);
+        let progress = world.open().expect("opens");
+        assert_eq!(progress.from_snapshot, taken, "{capacity}");
+        let wanted = crate::slab::index::Index::slots_for(if taken { 2000 } else { capacity });
+        assert_eq!(world.stats().index_slots, wanted as u64, "{capacity}");
+        assert_eq!(held(&mut world, 40).len(), 40, "{capacity}");
+    }
+}
