@@ -30,8 +30,8 @@ pub struct IndexMemory {
     /// Length of the objects in bytes; short ones become three copies
     #[arg(long, default_value_t = 1024)]
     object_len: u64,
-    /// Length of each of the six shards in MiB: the index has one slot for about 14 KiB
-    #[arg(long, default_value_t = 3072)]
+    /// Length of each of the six shards in MiB: the index has one slot for about 4 KiB
+    #[arg(long, default_value_t = 1024)]
     shard_mib: u64,
 }
 

@@ -216,8 +216,12 @@ pub enum PartAnswer<B> {
     },
     /// To a read or confirm: nothing is held of the record, and nothing above this was forgotten.
     Absent {
-        /// The highest version that the shard ever evicted, expired or dropped.
+        /// The highest version that the shard ever evicted, expired or dropped, or may have held without
+        /// knowing of it.
         forgotten_through: Version,
+        /// It may have held, and knows nothing of it: its device was replaced, or is damaged. Nothing as
+        /// new as that was let go since, and a repair of what is older is taken.
+        unknown: bool,
     },
     /// To a confirm: what is held.
     Held(Standing),
@@ -252,7 +256,9 @@ impl<B> PartAnswer<B> {
         match self {
             PartAnswer::Part { meta, payload } => PartAnswer::Part { meta, payload: f(payload) },
             PartAnswer::Other { version } => PartAnswer::Other { version },
-            PartAnswer::Absent { forgotten_through } => PartAnswer::Absent { forgotten_through },
+            PartAnswer::Absent { forgotten_through, unknown } => {
+                PartAnswer::Absent { forgotten_through, unknown }
+            }
             PartAnswer::Held(standing) => PartAnswer::Held(standing),
             PartAnswer::Stored => PartAnswer::Stored,
             PartAnswer::Superseded { version } => PartAnswer::Superseded { version },

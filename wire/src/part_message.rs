@@ -371,7 +371,8 @@ pub mod variant {
 /// `payload_checksum` (unused in the other variants). The frame's status is `Ok`.
 ///
 /// ```text
-///  0 variant   1 standing (held: 0 older, 1 same, 2 newer)   2 version.coordinator (2)   4 zero (4)
+///  0 variant   1 standing (held: 0 older, 1 same, 2 newer; absent: 1 unknown)
+///  2 version.coordinator (2)   4 zero (4)
 ///  8 version.hlc, or how far ahead in microseconds (8)
 /// 16 part only: part head (its place all zero), then the payload
 /// ```
@@ -395,7 +396,8 @@ pub fn encode_answer_head<B>(answer: &PartAnswer<B>, payload_checksum: u32) -> V
             version_of(version, &mut out);
             variant::OTHER
         }
-        PartAnswer::Absent { forgotten_through } => {
+        PartAnswer::Absent { forgotten_through, unknown } => {
+            out[1] = u8::from(*unknown);
             version_of(forgotten_through, &mut out);
             variant::ABSENT
         }
@@ -441,13 +443,20 @@ pub fn decode_answer(header: &FrameHeader, body: &[u8]) -> Result<PartAnswer<Pay
     if body[0] != variant::PART {
         exactly(body, PART_PREFIX_LEN)?;
     }
-    if body[0] != variant::HELD {
+    if !matches!(body[0], variant::HELD | variant::ABSENT) {
         fields.zero(1..2)?;
     }
     let version = fields.version(8, 2);
     match body[0] {
         variant::OTHER => return Ok(PartAnswer::Other { version }),
-        variant::ABSENT => return Ok(PartAnswer::Absent { forgotten_through: version }),
+        variant::ABSENT => {
+            let unknown = match body[1] {
+                0 => false,
+                1 => true,
+                other => return Err(field("unknown", other)),
+            };
+            return Ok(PartAnswer::Absent { forgotten_through: version, unknown });
+        }
         variant::SUPERSEDED => return Ok(PartAnswer::Superseded { version }),
         _ => fields.zero(2..4)?,
     }

@@ -222,7 +222,7 @@ fn part_frames() -> Vec<Frame> {
             "part confirm answer",
             answer(Op::PartConfirm),
             None,
-            simple(PartAnswer::Absent { forgotten_through: version() }),
+            simple(PartAnswer::Absent { forgotten_through: version(), unknown: false }),
         ),
         frame("touch", no_deadline, None, encode_touch(3, &[touch])),
     ]

@@ -104,6 +104,15 @@ fn describe(daemon: &Daemon) -> std::io::Result<()> {
         Bytes(settings.memory_bytes),
         settings.cores.len()
     )?;
+    let (mean, index_bytes) = daemon.index_size();
+    writeln!(out, "indexes for parts of {mean} bytes on average: {} MiB", index_bytes.div_ceil(1 << 20))?;
+    let formatted: Vec<String> = (0..daemon.shards.len())
+        .filter(|&shard| daemon.shards[shard].as_ref().is_ok_and(|opened| opened.formatted))
+        .map(|shard| shard.to_string())
+        .collect();
+    if !formatted.is_empty() {
+        writeln!(out, "blank devices formatted: shards {}", formatted.join(", "))?;
+    }
     for reason in daemon.shards.iter().filter_map(|shard| shard.as_ref().err()) {
         writeln!(out, "warning: a shard is set aside: {reason}")?;
     }

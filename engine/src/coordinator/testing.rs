@@ -55,6 +55,8 @@ pub(super) struct SimTarget {
     pub(super) parts: BTreeMap<(KeyHash, Record), PartMeta>,
     pub(super) damaged: BTreeSet<(KeyHash, Record)>,
     pub(super) forgotten: Version,
+    /// It may have held anything up to this, and knows nothing of it.
+    pub(super) unknown: Version,
     /// Time from ask to answer.
     pub(super) delay: Duration,
     /// Answers from the index alone take this.
@@ -75,6 +77,7 @@ impl SimTarget {
             parts: BTreeMap::new(),
             damaged: BTreeSet::new(),
             forgotten: Version::ZERO,
+            unknown: Version::ZERO,
             delay: Duration::from_micros(300),
             index_delay: Duration::from_micros(20),
             silent: false,
@@ -97,7 +100,7 @@ impl SimTarget {
             return PartAnswer::Damaged;
         }
         match self.parts.get(&at) {
-            None => PartAnswer::Absent { forgotten_through: self.forgotten },
+            None => self.absent(),
             Some(meta) if read.version.is_some_and(|wanted| wanted != meta.version) => {
                 PartAnswer::Other { version: meta.version }
             }
@@ -108,9 +111,14 @@ impl SimTarget {
         }
     }
 
+    fn absent(&self) -> PartAnswer<Bytes> {
+        let forgotten_through = self.forgotten.max(self.unknown);
+        PartAnswer::Absent { forgotten_through, unknown: self.unknown > self.forgotten }
+    }
+
     fn confirm(&self, confirm: &PartConfirm) -> PartAnswer<Bytes> {
         let Some(meta) = self.parts.get(&(confirm.hash, confirm.record)) else {
-            return PartAnswer::Absent { forgotten_through: self.forgotten };
+            return self.absent();
         };
         PartAnswer::Held(match meta.version.cmp(&confirm.version) {
             std::cmp::Ordering::Less => Standing::Older,

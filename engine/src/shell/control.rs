@@ -252,7 +252,10 @@ fn core_stats(core: &Rc<Core>) -> CoreStats {
     let shards: Vec<ShardStats> =
         core.shards.borrow().values().map(|shard| shard_stats(core, shard)).collect();
     for shard in core.shards.borrow().values() {
-        counters.extend(store_counters(&shard.store.borrow().stats()));
+        let stats = shard.store.borrow().stats();
+        counters.extend(store_counters(&stats));
+        counters.push(("shards_set_aside".to_owned(), u64::from(stats.set_aside)));
+        counters.push(("shards_stuck".to_owned(), u64::from(stats.stuck)));
         counters.push(("fault_hits".to_owned(), shard.faults.borrow().hits));
     }
     CoreStats { counters, latencies: core.counters.latencies(), shards }
@@ -275,8 +278,8 @@ fn shard_stats(core: &Core, shard: &Shard) -> ShardStats {
         evicted_parts: stats.parts_evicted,
         damaged_parts: stats.parts_damaged,
         io_errors: stats.read_errors + stats.write_errors,
-        in_flight: shard.under_way.get() as u32,
-        reason: if stats.set_aside { "its device failed too often".to_owned() } else { String::new() },
+        in_flight: shard.in_flight() as u32,
+        reason: shard.set_aside_for(),
     }
 }
 

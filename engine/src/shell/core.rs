@@ -54,6 +54,8 @@ pub struct Shared {
     pub started: Timestamp,
     /// Where the daemon listens.
     pub address: SocketAddr,
+    /// Mean size of a part that the indexes are made for, in bytes.
+    pub mean_part_bytes: u64,
     /// The failure domain of each shard.
     pub domains: Vec<u32>,
     /// Why each shard is set aside; empty for those that are not.

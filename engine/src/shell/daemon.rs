@@ -22,6 +22,7 @@ pub use super::opening::OpenedShard;
 use super::opening::{open_shard, target};
 use super::serving;
 use super::settings::Settings;
+use super::sizing;
 use super::turns;
 use crate::codec::Codec;
 use crate::coordinator::{Config, Coordinator};
@@ -102,9 +103,10 @@ pub fn start(settings: Settings) -> Result<Daemon, StartError> {
     // It listens already; this makes its backlog longer.
     rustix::net::listen(&listener, LISTEN_BACKLOG).map_err(|errno| refused(errno.into()))?;
     let address = listener.local_addr().map_err(refused)?;
-    let shared = Arc::new(share(settings, identity.daemon_id, address));
     let prepared: Vec<Result<u64, DeviceError>> =
-        shared.settings.shards.iter().map(|(path, size)| device::prepare(path, *size)).collect();
+        settings.shards.iter().map(|(path, size)| device::prepare(path, *size)).collect();
+    let device_bytes = prepared.iter().flatten().sum();
+    let shared = Arc::new(share(settings, identity.daemon_id, address, device_bytes));
     let (reports, opened) = mpsc::channel();
     let go = Arc::new(OnceLock::new());
     let cores = spawn_cores(&shared, prepared, &reports, &go, listener)?;
@@ -124,7 +126,7 @@ pub fn start(settings: Settings) -> Result<Daemon, StartError> {
     Ok(daemon)
 }
 
-fn share(settings: Settings, daemon_id: u128, address: SocketAddr) -> Shared {
+fn share(settings: Settings, daemon_id: u128, address: SocketAddr, device_bytes: u64) -> Shared {
     let cores = settings.cores.len();
     let coordinators = settings.coordinators;
     // Dedicated coordinator cores come first; shards are dealt to the others in turn.
@@ -134,6 +136,9 @@ fn share(settings: Settings, daemon_id: u128, address: SocketAddr) -> Shared {
         if coordinators == 0 { (0..cores).collect() } else { (0..coordinators).collect() };
     Shared {
         domains: failure_domains(&settings),
+        mean_part_bytes: settings
+            .mean_part_bytes
+            .unwrap_or_else(|| sizing::default_mean_part_bytes(device_bytes, sizing::machine_memory_bytes())),
         daemon_id,
         shard_cores,
         coordinator_cores,
@@ -242,6 +247,13 @@ impl Daemon {
         self.shared.address
     }
 
+    /// Mean size of a part that the indexes are made for, in bytes, and what all of them take.
+    pub fn index_size(&self) -> (u64, u64) {
+        let mean = self.shared.mean_part_bytes;
+        let devices = self.shards.iter().flatten().map(|shard| shard.capacity_bytes).sum();
+        (mean, sizing::index_bytes(devices, mean))
+    }
+
     /// How it runs.
     pub fn settings(&self) -> &Settings {
         &self.shared.settings
@@ -317,6 +329,10 @@ impl CoreStart {
             glommio::timer::sleep(Duration::from_millis(1)).await;
         };
         core.coordinator.borrow_mut().observe(highest);
+        for shard in core.shards.borrow().values() {
+            shard.raise_unknown(highest);
+        }
+        core.pump();
         core.spawn(core.clone().run_timer());
         if let Some(listener) = self.listener {
             core.spawn(serving::accept(core.clone(), listener));

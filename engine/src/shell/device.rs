@@ -166,6 +166,16 @@ impl DeviceEffect {
         }
     }
 
+    /// What it is, for people.
+    pub fn name(&self) -> &'static str {
+        match self {
+            DeviceEffect::Read { .. } => "a read",
+            DeviceEffect::Write { .. } => "a write",
+            DeviceEffect::Flush { .. } => "a flush",
+            DeviceEffect::Discard { .. } => "a discard",
+        }
+    }
+
     /// Which operation it is.
     pub fn io(&self) -> IoId {
         match self {

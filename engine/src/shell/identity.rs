@@ -47,6 +47,12 @@ pub fn random_u128() -> io::Result<u128> {
     Ok(u128::from_le_bytes(bytes))
 }
 
+/// Tells runs of the machine apart; 0 if the system does not say which one this is.
+pub fn boot() -> u64 {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    u128::from_str_radix(&id.trim().replace('-', ""), 16).map_or(0, |id| id as u64)
+}
+
 /// Takes hold of the folder `data`, which is made if it is not there.
 pub fn take(data: &Path) -> Result<Identity, IdentityError> {
     let error = |path: &Path, action| {
@@ -98,6 +104,7 @@ mod tests {
     fn the_id_stays_and_the_folder_is_held() {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("deep/data");
+        assert!(boot() != 0 && boot() == boot());
         let first = take(&data).unwrap();
         assert!(matches!(take(&data), Err(IdentityError::InUse { .. })));
         let id = first.daemon_id;

@@ -41,6 +41,10 @@ pub const UNFINISHED_MAX: Duration = Duration::from_secs(20);
 /// Connections that the system keeps until they are taken. When it has more, it lets their clients try
 /// again a second later.
 pub const LISTEN_BACKLOG: i32 = 4096;
+/// How long a device operation may be under way before its shard is set aside, unless told otherwise.
+pub const DEVICE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Shorter would take a device at work for one that is stuck.
+pub const DEVICE_TIMEOUT_MIN: Duration = Duration::from_millis(500);
 /// How often a core looks after its connections and the end of the process.
 pub const HOUSEKEEPING: Duration = Duration::from_millis(50);
 /// How often each of the timers of [`super::turns::stay_awake`] wakes a core that has something to do;
@@ -60,6 +64,7 @@ const _: () = {
     assert!(STREAM_STRIPES_AHEAD * STRIPE_LEN_MAX >= STREAM_CREDIT_INITIAL_BYTES as usize);
     assert!(PUT_BYTES_MAX >= 16 * STRIPE_LEN_MAX);
     assert!(IOV_MAX >= 16);
+    assert!(HOUSEKEEPING.as_millis() * 10 <= DEVICE_TIMEOUT_MIN.as_millis());
     assert!(CORE_REQUESTS_LOW_MAX < CORE_REQUESTS_NORMAL_MAX && CORE_REQUESTS_NORMAL_MAX < CORE_REQUESTS_MAX);
     assert!(CONNECTION_REQUESTS_MAX < CORE_REQUESTS_LOW_MAX);
 };

@@ -31,6 +31,8 @@ pub struct OpenedShard {
     pub took: Duration,
     /// A snapshot of the index was used.
     pub from_snapshot: bool,
+    /// The device was blank, and has been formatted.
+    pub formatted: bool,
 }
 
 /// The address of a shard of this daemon.
@@ -59,12 +61,14 @@ pub async fn open_shard(core: &Rc<Core>, shard: usize, len: u64) -> Result<Opene
     let seed = identity::random_u128().map_err(|error| error.to_string())? as u64;
     let config = StoreConfig {
         parity: settings.code.m() as u8,
+        boot: identity::boot(),
+        index_capacity: Some((len / core.shared.mean_part_bytes).max(1024) as usize),
         ..StoreConfig::new(core.shared.daemon_id, shard as u16, len, seed)
     };
     let mut opening = Opening::new(config, DmaBuffers, snapshot, clock::now());
     let device = Rc::new(device);
     drive_opening(core, &device, &mut opening).await;
-    let from_snapshot = opening.progress().from_snapshot;
+    let progress = opening.progress();
     let store = opening.finish().map_err(|error| format!("{}: {error}", path.display()))?;
     let _ = std::fs::remove_file(&snapshot_path);
     let stats = store.stats();
@@ -73,7 +77,8 @@ pub async fn open_shard(core: &Rc<Core>, shard: usize, len: u64) -> Result<Opene
         parts: stats.parts,
         capacity_bytes: len,
         took: clock::timestamp().since(begun),
-        from_snapshot,
+        from_snapshot: progress.from_snapshot,
+        formatted: progress.formatted,
     };
     let shard = Rc::new(Shard::new(target(shard), len, store, device));
     core.shards.borrow_mut().insert(shard.target.shard, shard);

@@ -51,6 +51,10 @@ pub async fn accept(core: Rc<Core>, listener: StdListener) {
 pub async fn housekeeping(core: &Rc<Core>) {
     while !core.stopping() {
         glommio::timer::sleep(HOUSEKEEPING).await;
+        for shard in core.shards.borrow().values() {
+            shard.give_up_if_stuck(core.shared.settings.device_timeout);
+        }
+        core.pump();
         let before = clock::timestamp() - UNFINISHED_MAX;
         let closed = core.connections.close_stalled(before);
         if closed > 0 {

@@ -10,6 +10,8 @@ use hedgerow_wire::limits::STRIPE_LEN_MAX;
 use hedgerow_wire::{AckLevel, Code, ReadPolicy};
 use serde::{Deserialize, Serialize};
 
+use super::limits::{DEVICE_TIMEOUT, DEVICE_TIMEOUT_MIN};
+
 /// Bytes, written as a number with an optional K, M, G or T (powers of 1024; `KiB` and so on too).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Bytes(pub u64);
@@ -150,6 +152,16 @@ pub struct Flags {
     #[arg(long, value_name = "COUNT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coordinators: Option<usize>,
+    /// Mean size of a part that the indexes are made for; more parts than that are evicted early
+    /// [default: 4352, or what an eighth of the machine's memory suffices for]
+    #[arg(long, value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mean_part: Option<Bytes>,
+    /// Milliseconds after which a shard is set aside whose device does not complete an operation
+    /// [default: 30000]
+    #[arg(long, value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device_timeout_ms: Option<u64>,
     /// Let clients inject faults
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -205,6 +217,10 @@ pub struct Settings {
     pub cores: Vec<usize>,
     /// How many of them, the first ones, only coordinate. 0: every core does both.
     pub coordinators: usize,
+    /// Mean size of a part that the indexes are made for, in bytes, if it is set.
+    pub mean_part_bytes: Option<u64>,
+    /// How long a device operation may be under way before its shard is set aside.
+    pub device_timeout: Duration,
     /// Clients may inject faults.
     pub allow_faults: bool,
     /// How long an idle core looks for work before it sleeps.
@@ -216,6 +232,9 @@ const SPIN: Duration = Duration::from_micros(50);
 
 /// A shard file smaller than this has no room for the slabs that a store turns over.
 pub const SHARD_BYTES_MIN: u64 = 256 << 20;
+
+/// No part with its head is much smaller.
+const MEAN_PART_MIN: u64 = 256;
 
 impl Flags {
     /// These flags, and `file` where they say nothing.
@@ -233,6 +252,8 @@ impl Flags {
             read_policy: self.read_policy.or(file.read_policy),
             cores: self.cores.or(file.cores),
             coordinators: self.coordinators.or(file.coordinators),
+            mean_part: self.mean_part.or(file.mean_part),
+            device_timeout_ms: self.device_timeout_ms.or(file.device_timeout_ms),
             allow_faults: self.allow_faults || file.allow_faults,
             config: None,
             print_config: false,
@@ -280,6 +301,14 @@ impl Flags {
             let right = format!("fewer than the {} cores, since shards need one too", cores.len());
             return Err(wrong("--coordinators", coordinators, right));
         }
+        if let Some(mean) = self.mean_part.filter(|mean| mean.0 < MEAN_PART_MIN) {
+            return Err(wrong("--mean-part", mean, format!("at least {MEAN_PART_MIN}, for example 16K")));
+        }
+        let device_timeout = self.device_timeout_ms.map_or(DEVICE_TIMEOUT, Duration::from_millis);
+        if device_timeout < DEVICE_TIMEOUT_MIN {
+            let right = format!("at least {}", DEVICE_TIMEOUT_MIN.as_millis());
+            return Err(wrong("--device-timeout-ms", device_timeout.as_millis(), right));
+        }
         Ok(Settings {
             data,
             shards,
@@ -292,6 +321,8 @@ impl Flags {
             read_policy,
             cores,
             coordinators,
+            mean_part_bytes: self.mean_part.map(|mean| mean.0),
+            device_timeout,
             allow_faults: self.allow_faults,
             spin: SPIN,
         })
@@ -386,6 +417,8 @@ impl Settings {
             read_policy: Some(format!("{:?}", self.read_policy).to_lowercase()),
             cores: Some(self.cores.iter().map(ToString::to_string).collect::<Vec<_>>().join(",") + ","),
             coordinators: Some(self.coordinators),
+            mean_part: self.mean_part_bytes.map(Bytes),
+            device_timeout_ms: Some(self.device_timeout.as_millis() as u64),
             allow_faults: self.allow_faults,
             ..Flags::default()
         };
@@ -432,6 +465,8 @@ mod tests {
             ("--cores 3", "--cores = '3'", "has 2"),
             ("--cores 1-x", "--cores = '1-x'", "4-7"),
             ("--cores 5-", "--cores = '5-'", "4-7"),
+            ("--mean-part 100", "--mean-part = '100'", "16K"),
+            ("--device-timeout-ms 10", "--device-timeout-ms = '10'", "500"),
             ("--coordinators 2", "--coordinators = '2'", "fewer than the 2"),
             ("--config /nonexistent", "", ""),
         ];

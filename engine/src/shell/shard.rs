@@ -1,18 +1,20 @@
 //! A shard on its core: the store, its device, its faults.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
+use std::time::Duration;
 
-use hedgerow_wire::Target;
 use hedgerow_wire::part::{PartAnswer, PartDrop, PartTouch};
 use hedgerow_wire::time::{Now, Timestamp};
+use hedgerow_wire::{Target, Version};
 
 use super::buffers::{DeviceBuffer, DmaBuffers};
 use super::clock;
 use super::core::Core;
 use super::device::{Device, DeviceEffect};
 use super::faults::{Faults, Verdict};
+use super::limits::HOUSEKEEPING;
 use super::mailbox::ShardRequest;
 use super::stages::{self, Stage};
 use crate::slab::{Effect, IoError, IoId, IoResult, Payload, Store, Token};
@@ -31,8 +33,12 @@ pub struct Shard {
     pub device: Rc<Device>,
     /// What is done to it on purpose.
     pub faults: RefCell<Faults>,
-    /// Device operations under way, those that a fault holds back included.
-    pub under_way: Cell<usize>,
+    /// Device operations under way, those that a fault holds back included. Their numbers rise with time.
+    under_way: RefCell<BTreeMap<IoId, &'static str>>,
+    /// The oldest of them, and how often in a row it was the oldest when somebody looked.
+    oldest: Cell<(Option<IoId>, u32)>,
+    /// Why the shard is set aside for good.
+    stuck: RefCell<Option<String>>,
     dirty: Cell<bool>,
     /// Requests whose answers are no longer wanted.
     withdrawn: RefCell<HashSet<Token>>,
@@ -48,7 +54,9 @@ impl Shard {
             store: RefCell::new(store),
             device,
             faults: RefCell::default(),
-            under_way: Cell::new(0),
+            under_way: RefCell::default(),
+            oldest: Cell::default(),
+            stuck: RefCell::default(),
             dirty: Cell::new(true),
             withdrawn: RefCell::default(),
         }
@@ -109,6 +117,48 @@ impl Shard {
         self.dirty.set(true);
     }
 
+    /// Device operations under way.
+    pub fn in_flight(&self) -> usize {
+        self.under_way.borrow().len()
+    }
+
+    /// Why the shard is set aside; empty if it is not.
+    pub fn set_aside_for(&self) -> String {
+        if let Some(why) = &*self.stuck.borrow() {
+            return why.clone();
+        }
+        let failing = self.store.borrow().stats().set_aside;
+        if failing { "its device failed too often".to_owned() } else { String::new() }
+    }
+
+    /// Sets the shard aside until the next start if a device operation has been under way for longer than
+    /// `limit`. Called once in each [`HOUSEKEEPING`]: its calls are the clock, so that a process that was
+    /// stopped for long, and its device with it, does not take the device for a stuck one.
+    pub fn give_up_if_stuck(&self, limit: Duration) {
+        let oldest = self.under_way.borrow().first_key_value().map(|(&io, &what)| (io, what));
+        let (before, looks) = self.oldest.get();
+        let Some((io, what)) = oldest else { return self.oldest.set((None, 0)) };
+        let looks = if before == Some(io) { looks + 1 } else { 0 };
+        self.oldest.set((Some(io), looks));
+        if HOUSEKEEPING * looks <= limit || self.stuck.borrow().is_some() {
+            return;
+        }
+        let why = format!(
+            "{}: {what} has been under way for more than {limit:?}: see to the device, then restart the daemon",
+            self.device.path().display()
+        );
+        tracing::error!(shard = self.target.shard, "the shard is set aside: {why}");
+        self.stuck.replace(Some(why));
+        self.store.borrow_mut().give_up(clock::now());
+        self.dirty.set(true);
+    }
+
+    /// Tells the store which versions the daemon's shards have seen.
+    pub fn raise_unknown(&self, highest: Version) {
+        self.store.borrow_mut().raise_unknown(highest);
+        self.dirty.set(true);
+    }
+
     /// Tells the store that the daemon stops.
     pub fn begin_close(&self) {
         self.store.borrow_mut().begin_close(clock::now());
@@ -151,11 +201,11 @@ impl Shard {
             self.read_bytes.set(self.read_bytes.get() + *len as u64);
         }
         let verdict = self.faults.borrow_mut().judge(write, clock::timestamp());
+        self.under_way.borrow_mut().insert(operation.io(), operation.name());
         let (shard, core) = (self.clone(), core.clone());
-        self.under_way.set(self.under_way.get() + 1);
         core.clone().spawn(stages::within(Stage::Device, async move {
             let (io, result) = shard.perform(operation, verdict).await;
-            shard.under_way.set(shard.under_way.get() - 1);
+            shard.under_way.borrow_mut().remove(&io);
             {
                 let _stage = stages::enter(Stage::Verify);
                 shard.store.borrow_mut().complete(io, result, clock::now());

@@ -1,9 +1,11 @@
 //! Admit a write and put it into the buffer that takes parts.
 
+use std::collections::VecDeque;
+
 use hedgerow_wire::checksum::crc32c;
 use hedgerow_wire::limits::CLOCK_AHEAD_US_MAX;
 use hedgerow_wire::part::{
-    PartAnswer, PartHead, PartKind, PartMeta, PartWrite, WritePurpose, encode_part_head,
+    PartAnswer, PartHead, PartKind, PartMeta, PartPlace, PartWrite, WritePurpose, encode_part_head,
 };
 use hedgerow_wire::time::Now;
 use hedgerow_wire::{AckLevel, KeyHash, Record, Version};
@@ -31,8 +33,10 @@ pub(super) struct Growing {
     pub(super) appended: usize,
     /// Where the next batch starts, in bytes.
     pub(super) cursor: u32,
-    /// Batches that are not on the device yet.
-    pub(super) outstanding: u32,
+    /// Where the batches start that are not on the device yet, in order.
+    pub(super) unsettled: VecDeque<u32>,
+    /// All batches from here on were written by this process, or by one that stopped cleanly.
+    pub(super) settled_from: u32,
     /// Takes no more parts.
     pub(super) complete: bool,
     pub(super) sealing: Sealing,
@@ -114,6 +118,8 @@ impl<D: Buffers> Store<D> {
             Order::Held => self.acknowledge_held(token, write.ack),
             Order::UnderWay(batch) => self.join(token, write, hash, batch),
             Order::Ask(entry) => self.write_after_head(token, write, payload, entry),
+            // Only what was let go since the device was opened first can be newer than what a repair's read
+            // has confirmed: what the shard may have held before is not held against it.
             Order::Newer
                 if write.purpose == WritePurpose::Repair && self.forgotten_through > meta.version =>
             {
@@ -286,7 +292,7 @@ impl<D: Buffers> Store<D> {
         let Some(slab) = self.filling.as_ref().map(|filling| filling.slab) else {
             panic!("a part is to be appended and no batch takes parts")
         };
-        let place = self.place(slab, at);
+        let place = self.new_place(slab, at);
         let entry = ContentsEntry {
             hash,
             record: meta.record,
@@ -318,6 +324,15 @@ impl<D: Buffers> Store<D> {
             growing.appended += 1;
         }
         (number, entry)
+    }
+
+    /// The place of a part that is put at `at` of the slab that takes parts.
+    fn new_place(&self, slab: u32, at: u32) -> PartPlace {
+        let place = self.place(slab, at);
+        let (Some(growing), Some(filling)) = (self.growing.last(), &self.filling) else { return place };
+        let settled_from = growing.settled_from;
+        let settled = growing.unsettled.front().copied().unwrap_or(filling.base);
+        PartPlace { settled_from, settled_through: settled.max(settled_from), ..place }
     }
 
     /// Sees to it that the filling batch takes a part of `len` bytes, and says where in its slab.
@@ -414,7 +429,8 @@ impl Growing {
             entries: Vec::new(),
             appended: 0,
             cursor: 0,
-            outstanding: 0,
+            unsettled: VecDeque::new(),
+            settled_from: SLAB_DATA_START,
             complete: false,
             sealing: Sealing::No,
             header_written: false,
@@ -422,8 +438,21 @@ impl Growing {
     }
 
     /// A slab that is resumed, or that only lacks its contents table.
-    pub(super) fn restored(slab: u32, entries: Vec<ContentsEntry>, cursor: u32) -> Growing {
-        Growing { appended: entries.len(), entries, cursor, header_written: true, ..Growing::new(slab) }
+    /// Its batches from `settled_from` on are all there.
+    pub(super) fn restored(
+        slab: u32,
+        entries: Vec<ContentsEntry>,
+        settled_from: u32,
+        cursor: u32,
+    ) -> Growing {
+        Growing {
+            appended: entries.len(),
+            entries,
+            settled_from,
+            cursor,
+            header_written: true,
+            ..Growing::new(slab)
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! 0 format=1   4 slabs   8 open slab, or 2^32 - 1   12 end of its data
-//! 16 its parts  20 zero   24 highest version: hlc (8)   32 coordinator (2)   34 zero (6)
+//! 16 its parts  20 from where on its batches are all there   24 highest version: hlc (8)   32 coordinator (2)   34 zero (6)
 //! 40 of each slab: its generation (8), 0 if it holds nothing
 //!  - of each part of the open slab: its contents entry (64)
 //! ```
@@ -95,6 +95,7 @@ impl<D: Buffers> Store<D> {
         put(&mut bytes, 8, &open.map_or(NO_SLAB, |growing| growing.slab).to_le_bytes());
         put(&mut bytes, 12, &open.map_or(0, |growing| growing.cursor).to_le_bytes());
         put(&mut bytes, 16, &(entries.len() as u32).to_le_bytes());
+        put(&mut bytes, 20, &open.map_or(0, |growing| growing.settled_from).to_le_bytes());
         put(&mut bytes, 24, &self.highest.hlc.to_le_bytes());
         put(&mut bytes, 32, &self.highest.coordinator.to_le_bytes());
         for (slab, generation, _) in self.slabs.held() {
@@ -135,13 +136,15 @@ pub(super) fn decode_extra(bytes: &[u8], superblock: &Superblock) -> Option<Kept
     }
     let mut growing = Vec::new();
     if open != NO_SLAB {
-        let possible = (SLAB_DATA_START..=superblock.slab_len).contains(&cursor);
+        let settled_from = u32_at(bytes, 20);
+        let possible = (SLAB_DATA_START..=superblock.slab_len).contains(&cursor)
+            && (SLAB_DATA_START..=cursor).contains(&settled_from);
         if !possible || !held.iter().any(|&(slab, ..)| slab == open) {
             return None;
         }
         let entries: Option<Vec<_>> =
             entries.0.iter().map(|bytes| ContentsEntry::decode(bytes, cursor)).collect();
-        growing.push(Growing::restored(open, entries?, cursor));
+        growing.push(Growing::restored(open, entries?, settled_from, cursor));
     }
     let next_generation = superblock.generation_bound + 1;
     let slabs = Slabs::restore(superblock.slabs, superblock.slab_len, next_generation, &held);

@@ -112,7 +112,7 @@ impl<D: Buffers> Store<D> {
         self.last_batch_len = len as u32;
         if let Some(growing) = self.growing.last_mut() {
             growing.cursor = batch.base + len as u32;
-            growing.outstanding += 1;
+            growing.unsettled.push_back(batch.base);
         }
         self.ready.push_back(batch);
     }
@@ -218,7 +218,7 @@ impl<D: Buffers> Store<D> {
             }
         }
         if let Some(growing) = self.growing.iter_mut().find(|growing| growing.slab == slab) {
-            growing.outstanding -= 1;
+            growing.unsettled.retain(|&base| base != batch.base);
             if written {
                 growing.header_written |= batch.base == 0;
                 growing.entries.extend(batch.parts.iter().map(|part| part.entry));
@@ -357,7 +357,7 @@ impl<D: Buffers> Store<D> {
     /// Seals slabs whose data is complete: flush, then write the contents table.
     pub(super) fn pump_tables(&mut self) {
         let ready = |growing: &Growing| {
-            growing.complete && growing.outstanding == 0 && growing.sealing == Sealing::No
+            growing.complete && growing.unsettled.is_empty() && growing.sealing == Sealing::No
         };
         while let Some(at) = self.growing.iter().position(ready) {
             let growing = &mut self.growing[at];

@@ -15,6 +15,9 @@ pub struct StoreConfig {
     pub parity: u8,
     /// Random: gives a new device its shard id and places the index.
     pub seed: u64,
+    /// Which run of the machine this is: what a device has completed in it is there until it ends, flushed or
+    /// not. 0 if that is not known.
+    pub boot: u64,
     /// Length of a slab in bytes, for a blank device; a formatted one keeps its own.
     pub slab_len: u32,
     /// Parts that the index must hold; by default one per 16 KiB of the device.
@@ -89,6 +92,7 @@ impl StoreConfig {
             device_len,
             parity: 2,
             seed,
+            boot: 0,
             slab_len: SLAB_LEN_DEFAULT,
             index_capacity: None,
             placement_hint: 0,

@@ -127,6 +127,6 @@ impl<D: Buffers> Store<D> {
         }
         self.counters.parts_expired += 1;
         self.forget_entry(hash, record, entry, damage.version.unwrap_or_else(|| upper_bound(entry)));
-        PartAnswer::Absent { forgotten_through: self.forgotten_through }
+        self.absent()
     }
 }

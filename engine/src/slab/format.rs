@@ -1,5 +1,7 @@
 //! What stands at the start of a device, and whether it is ours.
 
+use hedgerow_wire::Version;
+
 use super::layout::{BLOCK_LEN, SLABS_MIN, SLABS_START};
 use super::persist::GENERATIONS_AHEAD;
 use super::superblock::{COPIES, FORMAT_VERSION, Superblock, SuperblockError};
@@ -9,8 +11,13 @@ use super::{OpenError, StoreConfig};
 pub(super) enum Found {
     /// Nothing at all.
     Blank,
-    /// The newest copy that is whole.
-    Superblock(Superblock),
+    /// A superblock.
+    Superblock {
+        /// The newest copy that is whole.
+        newest: Superblock,
+        /// Another copy is not whole: it may have been newer.
+        doubtful: bool,
+    },
 }
 
 /// Checks the configuration by itself.
@@ -38,7 +45,8 @@ pub(super) fn examine(bytes: &[u8], config: &StoreConfig) -> Result<Found, OpenE
         }
     }
     if let Some(newest) = copies.iter().filter_map(|copy| copy.ok()).max_by_key(|copy| copy.sequence) {
-        return check_owner(&newest, config).map(|()| Found::Superblock(newest));
+        let doubtful = copies.iter().any(Result::is_err);
+        return check_owner(&newest, config).map(|()| Found::Superblock { newest, doubtful });
     }
     let errors = copies.map(|copy| copy.err().unwrap_or(SuperblockError::Blank));
     let foreign = |error: &SuperblockError| matches!(error, SuperblockError::Blank | SuperblockError::Magic);
@@ -72,8 +80,9 @@ fn check_owner(superblock: &Superblock, config: &StoreConfig) -> Result<(), Open
     Ok(())
 }
 
-/// The first superblock of a blank device.
-pub(super) fn new_superblock(config: &StoreConfig) -> Superblock {
+/// The first superblock of a blank device. Whose place it takes, and what that held up to `unknown_through`,
+/// nobody knows.
+pub(super) fn new_superblock(config: &StoreConfig, unknown_through: Version) -> Superblock {
     let place = u64::from(config.shard_index) ^ (config.daemon_id as u64) ^ (config.daemon_id >> 64) as u64;
     let high = mix(config.seed ^ mix(place));
     let low = mix(high ^ config.seed.rotate_left(32));
@@ -86,11 +95,13 @@ pub(super) fn new_superblock(config: &StoreConfig) -> Superblock {
         slabs: StoreConfig::slab_count(config.device_len, config.slab_len) as u32,
         shard_index: config.shard_index,
         parity: config.parity,
-        forgotten_through: hedgerow_wire::Version::ZERO,
+        forgotten_through: Version::ZERO,
         evicted_through: 0,
         generation_bound: GENERATIONS_AHEAD,
         clean_nonce: 0,
         index_seed: mix(low),
+        unknown_through,
+        boot: config.boot,
     }
 }
 

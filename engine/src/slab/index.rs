@@ -165,8 +165,12 @@ impl Index {
         if parts > CAPACITY_MAX {
             return Err(CapacityError::TooLarge { parts });
         }
-        let buckets = (parts * 10).div_ceil(9 * BUCKET_SLOTS).max(BUCKETS_MIN);
-        Index::with_buckets(buckets, seed)
+        Index::with_buckets(Index::slots_for(parts) / BUCKET_SLOTS, seed)
+    }
+
+    /// Slots of an index that `parts` parts fit in at 90 % fill or less.
+    pub fn slots_for(parts: usize) -> usize {
+        (parts * 10).div_ceil(9 * BUCKET_SLOTS).max(BUCKETS_MIN) * BUCKET_SLOTS
     }
 
     /// An empty index of `count` buckets.

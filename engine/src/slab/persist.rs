@@ -81,6 +81,7 @@ impl<D: Buffers> Store<D> {
         self.health.write_errors = 0;
         match persist.purpose {
             Purpose::Evict => self.slab_left(),
+            Purpose::Probe if self.health.stuck => {}
             Purpose::Probe => {
                 self.health.probe_at = None;
                 self.health.read_errors = 0;

@@ -58,7 +58,7 @@ pub(super) enum Fault {
 /// Checks the head at `at` of `bytes` and that it is of the part at `place`.
 pub(super) fn verify_head(bytes: &[u8], at: usize, place: &PartPlace) -> Result<PartHead, Fault> {
     let head = decode_part_head(&bytes[at..]).map_err(|_| Fault::Head)?;
-    if head.place == *place { Ok(head) } else { Err(Fault::Head) }
+    if head.place.is_at(place) { Ok(head) } else { Err(Fault::Head) }
 }
 
 /// Checks the payload that follows `head` at `at` of `bytes`, and says where it is.
@@ -93,10 +93,7 @@ impl<D: Buffers> Store<D> {
         if self.read_from_memory(token, read, now) {
             return;
         }
-        let Some(entry) = self.lookup(hash, record) else {
-            let forgotten_through = self.forgotten_through;
-            return self.answer(token, PartAnswer::Absent { forgotten_through });
-        };
+        let Some(entry) = self.lookup(hash, record) else { return self.answer(token, self.absent()) };
         let mut blocks = entry.blocks;
         if let Some(wanted) = read.version {
             match self.exact_version(hash, record, &entry) {
@@ -129,10 +126,7 @@ impl<D: Buffers> Store<D> {
         if let Some((_, part)) = visible {
             return self.answer(token, PartAnswer::Held(standing(part.version, confirm.version)));
         }
-        let Some(entry) = self.lookup(hash, record) else {
-            let forgotten_through = self.forgotten_through;
-            return self.answer(token, PartAnswer::Absent { forgotten_through });
-        };
+        let Some(entry) = self.lookup(hash, record) else { return self.answer(token, self.absent()) };
         let held = match self.exact_version(hash, record, &entry) {
             Some(version) => version,
             None if entry.hlc != confirm.version.hlc => upper_bound(&entry),
@@ -337,7 +331,7 @@ impl<D: Buffers> Store<D> {
             self.forget_entry(name.hash, name.record, &entry, meta.version);
             // Also if eviction has put it elsewhere meanwhile: the answer must cover it.
             self.forgotten_through = self.forgotten_through.max(meta.version);
-            return PartAnswer::Absent { forgotten_through: self.forgotten_through };
+            return self.absent();
         }
         if wanted.is_some_and(|wanted| wanted != meta.version) {
             return PartAnswer::Other { version: meta.version };
@@ -372,12 +366,19 @@ impl<D: Buffers> Store<D> {
         }
     }
 
+    /// The answer where nothing is held.
+    pub(super) fn absent(&self) -> PartAnswer<Payload<D::Read>> {
+        let (forgotten, unknown) = (self.forgotten_through, self.superblock.unknown_through);
+        PartAnswer::Absent { forgotten_through: forgotten.max(unknown), unknown: unknown > forgotten }
+    }
+
     /// The place of a part at `offset` of `slab` as it is now.
     pub(super) fn place(&self, slab: u32, offset: u32) -> PartPlace {
         PartPlace {
             shard_id: self.superblock.shard_id,
             slab_generation: self.slabs.generation(slab),
             slab_offset: offset,
+            ..PartPlace::default()
         }
     }
 
@@ -394,7 +395,7 @@ impl<D: Buffers> Store<D> {
         if part.expires_ms != 0 && part.expires_ms <= now.wall_ms() {
             // The part stays with its write; the index lets it go when it is read there.
             self.forgotten_through = self.forgotten_through.max(part.version);
-            self.answer(token, PartAnswer::Absent { forgotten_through: self.forgotten_through });
+            self.answer(token, self.absent());
             return true;
         }
         let (buffer, at) = self.memory_of(batch, &part);

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use hedgerow_wire::Version;
+use hedgerow_wire::limits::CLOCK_AHEAD_US_MAX;
 use hedgerow_wire::time::Now;
 
 use super::append::Growing;
@@ -115,6 +116,10 @@ pub struct Opening<D: Buffers> {
     pub(super) highest: Version,
     /// What the index had no room for.
     pub(super) forgotten: Version,
+    /// No shard has accepted anything newer until the opening began.
+    newest_possible: Version,
+    /// The shard may have held what it knows nothing of.
+    pub(super) unsure: bool,
     pub(super) progress: OpenProgress,
     pub(super) counters: StoreStats,
 }
@@ -126,7 +131,7 @@ impl<D: Buffers> Opening<D> {
         config: StoreConfig,
         buffers: D,
         snapshot: Option<Box<dyn AsRef<[u8]>>>,
-        _now: Now,
+        now: Now,
     ) -> Opening<D> {
         let mut opening = Opening {
             buffers,
@@ -148,6 +153,8 @@ impl<D: Buffers> Opening<D> {
             growing: Vec::new(),
             highest: Version::ZERO,
             forgotten: Version::ZERO,
+            newest_possible: newest_possible(now),
+            unsure: false,
             progress: OpenProgress::default(),
             counters: StoreStats::default(),
             config,
@@ -194,6 +201,7 @@ impl<D: Buffers> Opening<D> {
             growing: self.growing,
             highest: self.highest,
             next_io: self.next_io,
+            unsure: self.unsure,
             counters: self.counters,
         };
         Ok(Store::from_parts(self.buffers, parts))
@@ -263,21 +271,25 @@ impl<D: Buffers> Opening<D> {
     }
 
     fn superblocks_read(&mut self, bytes: &[u8]) {
-        let superblock = match examine(bytes, &self.config) {
+        let (superblock, doubtful) = match examine(bytes, &self.config) {
             Ok(Found::Blank) => {
-                let superblock = new_superblock(&self.config);
+                let superblock = new_superblock(&self.config, self.newest_possible);
+                self.unsure = true;
                 self.progress.formatted = true;
                 self.stage = Stage::Format;
                 self.superblock = Some(superblock);
                 self.progress.slabs = superblock.slabs;
                 return self.write_superblock();
             }
-            Ok(Found::Superblock(superblock)) => superblock,
+            Ok(Found::Superblock { newest, doubtful }) => (newest, doubtful),
             Err(error) => return self.fail(error),
         };
         self.superblock = Some(superblock);
         self.progress.slabs = superblock.slabs;
         self.highest = superblock.forgotten_through;
+        if doubtful {
+            self.damage_found();
+        }
         if self.take_snapshot(&superblock) {
             self.progress.slabs_done = superblock.slabs;
             return self.persist();
@@ -286,6 +298,18 @@ impl<D: Buffers> Opening<D> {
             self.stage = Stage::Firsts;
             self.pump_firsts();
         }
+    }
+
+    /// Whether the machine runs on since the shard was opened last: then all that the device had completed is
+    /// there, flushed or not, and what is not as it was is damaged.
+    pub(super) fn same_run(&self) -> bool {
+        self.config.boot != 0 && self.sb().boot == self.config.boot
+    }
+
+    /// Something is damaged that nothing else tells the contents of. After the machine has stopped it may
+    /// as well be torn.
+    pub(super) fn damage_found(&mut self) {
+        self.unsure |= self.same_run();
     }
 
     fn make_index(&mut self) -> bool {
@@ -301,7 +325,9 @@ impl<D: Buffers> Opening<D> {
         let Some(bytes) = self.snapshot.take().filter(|_| superblock.clean_nonce != 0) else { return false };
         let id = SnapshotId { shard_id: superblock.shard_id, nonce: superblock.clean_nonce };
         let Ok(snapshot) = snapshot::decode((*bytes).as_ref(), &id) else { return false };
-        if snapshot.index.slots() * 9 / 10 < index_capacity(&self.config) {
+        // An index keeps its size for life; one of another size is made anew from the contents tables.
+        let (slots, wanted) = (snapshot.index.slots(), Index::slots_for(index_capacity(&self.config)));
+        if slots < wanted - wanted / 16 || slots > wanted + wanted / 16 {
             return false;
         }
         let Some(kept) = decode_extra(&snapshot.extra, superblock) else { return false };
@@ -369,13 +395,22 @@ impl<D: Buffers> Opening<D> {
     pub(super) fn persist(&mut self) {
         self.stage = Stage::Persist;
         let (superblock, Some(slabs)) = (self.sb(), &self.slabs) else { panic!("there are no slabs yet") };
+        let unknown = if self.unsure { self.newest_possible } else { Version::ZERO };
         self.superblock = Some(Superblock {
             sequence: superblock.sequence + 1,
             clean_nonce: 0,
             forgotten_through: superblock.forgotten_through.max(self.forgotten),
             generation_bound: generation_bound(&superblock, slabs),
+            unknown_through: superblock.unknown_through.max(unknown),
+            boot: self.config.boot,
             ..superblock
         });
         self.write_superblock();
     }
+}
+
+/// The highest version that any shard accepts at `now`.
+fn newest_possible(now: Now) -> Version {
+    let hlc = Version::hlc_from_wall_us(now.wall_us.saturating_add(CLOCK_AHEAD_US_MAX));
+    Version { hlc, coordinator: u16::MAX }
 }

@@ -57,6 +57,9 @@ impl<D: Buffers> Opening<D> {
         if let Some(trailer) = trailer.filter(|trailer| trailer.shard_id == shard_id && trailer.slab == slab)
         {
             self.note_generation(slab, trailer.generation);
+        } else {
+            // It holds something, of a generation that nothing tells.
+            self.damage_found();
         }
         self.pump_firsts();
     }
@@ -146,15 +149,19 @@ impl<D: Buffers> Opening<D> {
         let len = SCAN_READ_LEN.min(slab_len - start);
         let Some(scan) = &mut self.scan else { panic!("no slab is being scanned") };
         let last = start + len == slab_len;
+        let unread = result.is_err();
         match result {
             Ok(bytes) => scan.feed(bytes.as_ref(), last),
             Err(_) => scan.feed(&vec![0; len as usize], last),
         }
+        self.unsure |= unread;
         if !last {
             return self.read_scan(start + len);
         }
-        let (Some(scan), Some(front)) = (self.scan.take(), self.waiting.front_mut()) else { return };
-        self.counters.parts_damaged += scan.rejected;
+        let same_run = self.same_run();
+        let (Some(mut scan), Some(front)) = (self.scan.take(), self.waiting.front_mut()) else { return };
+        self.unsure |= same_run && scan.judge();
+        self.counters.parts_damaged += scan.rejected.len() as u64;
         self.to_seal.push((front.slab, front.generation, scan.entries.clone()));
         front.contents = Contents::Known(scan.entries);
         self.pump_contents();
@@ -188,7 +195,7 @@ impl<D: Buffers> Opening<D> {
         let late_writes = BATCHES_IN_FLIGHT_MAX as u32 * self.config.commit_len_max;
         let cursor = align_block(data_end(&entries)).saturating_add(late_writes);
         if contents_start(self.sb().slab_len, entries.len()).is_some_and(|start| cursor <= start) {
-            self.growing.push(Growing::restored(slab, entries, cursor));
+            self.growing.push(Growing::restored(slab, entries, cursor, cursor));
         } else {
             self.to_seal.push((slab, generation, entries));
         }

@@ -3,11 +3,16 @@
 //! A part is taken if its head is whole and says that it is of this shard, this generation and this very
 //! place, and its payload's checksum is right. Where there is none, the search goes on at the next
 //! place that a part can start at: after padding, after damage, after a write that never came.
+//!
+//! Every part says up to where all of the slab was on the device when it was put there. What is missing in
+//! there was lost since; what is missing elsewhere may never have been written.
+
+use std::collections::BTreeMap;
 
 use hedgerow_wire::checksum::crc32c;
 use hedgerow_wire::part::{PART_MAGIC, PartHeadError, PartPlace, decode_part_head};
 
-use super::layout::{ContentsEntry, PART_ALIGN, SLAB_DATA_START, align_part};
+use super::layout::{ContentsEntry, PART_ALIGN, SLAB_DATA_START, align_block, align_part};
 
 /// The search through one slab; bytes are fed to it in order, from [`SLAB_DATA_START`] on.
 pub(super) struct Scanner {
@@ -18,8 +23,10 @@ pub(super) struct Scanner {
     position: u32,
     /// What was found.
     pub(super) entries: Vec<ContentsEntry>,
-    /// Heads of this place whose payload was not what they say: torn, or damaged.
-    pub(super) rejected: u64,
+    /// Those whose head is whole, and whose payload is not what it says: torn, or damaged.
+    pub(super) rejected: Vec<ContentsEntry>,
+    /// What was settled when parts that were found were put there: from, through.
+    settled: BTreeMap<u32, u32>,
 }
 
 /// What stands at a place.
@@ -40,7 +47,8 @@ impl Scanner {
             window: Vec::new(),
             position: SLAB_DATA_START,
             entries: Vec::new(),
-            rejected: 0,
+            rejected: Vec::new(),
+            settled: BTreeMap::new(),
         }
     }
 
@@ -63,6 +71,33 @@ impl Scanner {
         self.position += decided as u32;
     }
 
+    /// Judges what was found by what it says of what was there before: takes the parts whose payload is
+    /// damaged, which stay what the shard holds; says whether others are missing, whose names are lost.
+    /// What was not settled may have been under way, and is taken as never written.
+    pub(super) fn judge(&mut self) -> bool {
+        let settled = |entry: &ContentsEntry| {
+            self.settled.iter().any(|(&from, &to)| (from..to).contains(&entry.offset))
+        };
+        let damaged = self.rejected.iter().copied().filter(settled);
+        self.entries.extend(damaged);
+        self.rejected.retain(|entry| !settled(entry));
+        self.entries.sort_unstable_by_key(|entry| entry.offset);
+        self.settled.iter().any(|(&from, &through)| !self.covers(from, through))
+    }
+
+    /// Whether the parts lie from `from` to `through` as batches put them there: each right behind the one
+    /// before, or in the next block.
+    fn covers(&self, from: u32, through: u32) -> bool {
+        let mut end = from;
+        for entry in self.entries.iter().filter(|entry| (from..through).contains(&entry.offset)) {
+            if entry.offset != align_part(end) && entry.offset != align_block(end) {
+                return false;
+            }
+            end = entry.offset + entry.len();
+        }
+        align_block(end) == through
+    }
+
     fn step(&mut self, at: usize) -> Step {
         let bytes = &self.window[at..];
         if !bytes.starts_with(&PART_MAGIC) {
@@ -77,15 +112,18 @@ impl Scanner {
             shard_id: self.shard_id,
             slab_generation: self.generation,
             slab_offset: self.position + at as u32,
+            ..PartPlace::default()
         };
-        if head.place != place {
+        if !head.place.is_at(&place) {
             return Step::Nothing;
         }
+        let through = self.settled.entry(head.place.settled_from).or_default();
+        *through = head.place.settled_through.max(*through);
         match bytes.get(head.head_len..head.head_len + head.payload_len as usize) {
             None => Step::Undecided,
             Some(payload) if crc32c(payload) == head.payload_checksum => Step::Part(ContentsEntry::of(&head)),
             Some(_) => {
-                self.rejected += 1;
+                self.rejected.push(ContentsEntry::of(&head));
                 Step::Nothing
             }
         }

@@ -21,8 +21,12 @@ pub struct StoreStats {
     pub pending_bytes: u64,
     /// Gauge: the device failed too often; everything is answered `Failed` until it works again.
     pub set_aside: bool,
+    /// Gauge: set aside for good, since a device operation does not come back.
+    pub stuck: bool,
     /// Gauge: hlc of the highest version that was forgotten.
     pub forgotten_through_hlc: u64,
+    /// Gauge: hlc of the highest version that the shard may have held without knowing of it.
+    pub unknown_through_hlc: u64,
     /// Gauge: damaged parts that are held and noted: neither repaired nor let go yet.
     pub parts_damaged_now: u64,
     /// Reads answered with a part.

@@ -64,6 +64,8 @@ pub(super) struct Health {
     pub(super) read_errors: u32,
     /// Set aside until then.
     pub(super) probe_at: Option<Timestamp>,
+    /// Set aside for good: an operation does not come back.
+    pub(super) stuck: bool,
 }
 
 /// An open shard. Made by [`super::Opening::finish`].
@@ -98,6 +100,8 @@ pub struct Store<D: Buffers> {
     pub(super) writes_waiting: usize,
     pub(super) forgotten_through: Version,
     pub(super) highest: Version,
+    /// It may have held what it knows nothing of, up to `unknown_through` or what [`Store::raise_unknown`] says.
+    pub(super) unsure: bool,
     pub(super) counters: StoreStats,
 }
 
@@ -110,6 +114,7 @@ pub(super) struct Parts {
     pub(super) growing: Vec<Growing>,
     pub(super) highest: Version,
     pub(super) next_io: u64,
+    pub(super) unsure: bool,
     pub(super) counters: StoreStats,
 }
 
@@ -145,7 +150,8 @@ impl<D: Buffers> Store<D> {
             reads_in_flight: 0,
             writes_waiting: 0,
             forgotten_through,
-            highest: parts.highest.max(forgotten_through),
+            highest: parts.highest.max(forgotten_through).max(parts.superblock.unknown_through),
+            unsure: parts.unsure,
             counters: parts.counters,
         }
     }
@@ -281,13 +287,25 @@ impl<D: Buffers> Store<D> {
             reads_under_way: self.reads_in_flight as u64,
             pending_bytes: self.pending_bytes as u64,
             set_aside: self.health.probe_at.is_some(),
+            stuck: self.health.stuck,
             forgotten_through_hlc: self.forgotten_through.hlc,
+            unknown_through_hlc: self.superblock.unknown_through.hlc,
             parts_damaged_now: self.damage.len() as u64,
             ..self.counters
         }
     }
 
-    /// The highest version that the shard has ever seen.
+    /// The daemon's shards have seen versions up to `version`. A shard whose device was formatted or found
+    /// damaged when it was opened may have held any of them: the clock alone does not say so if it was set back.
+    pub fn raise_unknown(&mut self, version: Version) {
+        if self.unsure && version > self.superblock.unknown_through {
+            self.superblock.unknown_through = version;
+            self.highest = self.highest.max(version);
+            self.start_probe();
+        }
+    }
+
+    /// The highest version that the shard has ever seen, or may have held.
     pub fn highest_version(&self) -> Version {
         self.highest
     }
@@ -375,8 +393,22 @@ impl<D: Buffers> Store<D> {
     /// From now on everything is answered `Failed`, until a probe succeeds.
     pub(super) fn set_aside(&mut self, now: Now) {
         let wait = std::time::Duration::from_micros(self.config.probe_interval_us);
-        self.health.probe_at = Some(now.mono + wait);
+        self.health.probe_at = Some(if self.health.stuck { Timestamp::NEVER } else { now.mono + wait });
         self.fail_waiting();
+    }
+
+    /// A device operation is under way for so long that nobody should wait for it, or for what comes behind
+    /// it: everything that waits is answered `Failed`, and so is everything from now on, even if the device
+    /// is done with it after all. What it was doing then is not known, so that only a new opening tells what
+    /// is there.
+    pub fn give_up(&mut self, now: Now) {
+        self.health.stuck = true;
+        self.set_aside(now);
+        let waiting: Vec<Token> = self.requests.keys().copied().collect();
+        for token in waiting {
+            self.cancel(token);
+            self.answer(token, PartAnswer::Failed);
+        }
     }
 }
 

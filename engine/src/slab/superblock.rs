@@ -25,7 +25,8 @@ const MAGIC: [u8; 8] = *b"Hedgerow";
 ///  64 slab_len   68 slabs   72 shard_index (2)   74 parity (1)   75 zero (5)
 ///  80 forgotten_through: hlc (8)   88 coordinator (2)   90 zero (6)
 ///  96 evicted_through (8)   104 generation_bound (8)   112 clean_nonce (8)
-/// 120 index_seed (8)   128 zero up to 4096
+/// 120 index_seed (8)   128 unknown_through: hlc (8)   136 coordinator (2)   138 zero (6)
+/// 144 boot (8)   152 zero up to 4096
 /// ```
 mod layout {
     pub const MAGIC: usize = 0;
@@ -47,7 +48,11 @@ mod layout {
     pub const GENERATION_BOUND: usize = 104;
     pub const CLEAN_NONCE: usize = 112;
     pub const INDEX_SEED: usize = 120;
-    pub const RESERVED: usize = 128;
+    pub const UNKNOWN_HLC: usize = 128;
+    pub const UNKNOWN_COORDINATOR: usize = 136;
+    pub const RESERVED_C: usize = 138;
+    pub const BOOT: usize = 144;
+    pub const RESERVED: usize = 152;
 
     const _: () = {
         assert!(CHECKSUM == FORMAT + 4 && SHARD_ID == CHECKSUM + 4 && DAEMON_ID == SHARD_ID + 16);
@@ -57,7 +62,8 @@ mod layout {
         assert!(FORGOTTEN_COORDINATOR == FORGOTTEN_HLC + 8 && RESERVED_B == FORGOTTEN_COORDINATOR + 2);
         assert!(EVICTED_THROUGH == RESERVED_B + 6 && GENERATION_BOUND == EVICTED_THROUGH + 8);
         assert!(CLEAN_NONCE == GENERATION_BOUND + 8 && INDEX_SEED == CLEAN_NONCE + 8);
-        assert!(RESERVED == INDEX_SEED + 8);
+        assert!(UNKNOWN_HLC == INDEX_SEED + 8 && UNKNOWN_COORDINATOR == UNKNOWN_HLC + 8);
+        assert!(RESERVED_C == UNKNOWN_COORDINATOR + 2 && BOOT == RESERVED_C + 6 && RESERVED == BOOT + 8);
         // All of it in one sector of 512 bytes: a write that is torn between sectors is whole or not there.
         assert!(RESERVED <= 512);
     };
@@ -92,6 +98,11 @@ pub struct Superblock {
     pub clean_nonce: u64,
     /// Seed of the index.
     pub index_seed: u64,
+    /// The highest version that the shard may have held without knowing of it: the device was formatted, or
+    /// found damaged, when there could be versions up to this.
+    pub unknown_through: Version,
+    /// Which run of the machine the shard was opened in last.
+    pub boot: u64,
 }
 
 /// Why a block is no superblock.
@@ -148,6 +159,9 @@ impl Superblock {
         put(block, layout::GENERATION_BOUND, &self.generation_bound.to_le_bytes());
         put(block, layout::CLEAN_NONCE, &self.clean_nonce.to_le_bytes());
         put(block, layout::INDEX_SEED, &self.index_seed.to_le_bytes());
+        put(block, layout::UNKNOWN_HLC, &self.unknown_through.hlc.to_le_bytes());
+        put(block, layout::UNKNOWN_COORDINATOR, &self.unknown_through.coordinator.to_le_bytes());
+        put(block, layout::BOOT, &self.boot.to_le_bytes());
         seal_block(block, layout::CHECKSUM);
     }
 
@@ -170,6 +184,7 @@ impl Superblock {
         let zero = [
             layout::RESERVED_A..layout::FORGOTTEN_HLC,
             layout::RESERVED_B..layout::EVICTED_THROUGH,
+            layout::RESERVED_C..layout::BOOT,
             layout::RESERVED..BLOCK_LEN,
         ];
         if zero.into_iter().any(|at| block[at].iter().any(|&byte| byte != 0)) {
@@ -192,6 +207,11 @@ impl Superblock {
             generation_bound: u64_at(block, layout::GENERATION_BOUND),
             clean_nonce: u64_at(block, layout::CLEAN_NONCE),
             index_seed: u64_at(block, layout::INDEX_SEED),
+            unknown_through: Version {
+                hlc: u64_at(block, layout::UNKNOWN_HLC),
+                coordinator: u16_at(block, layout::UNKNOWN_COORDINATOR),
+            },
+            boot: u64_at(block, layout::BOOT),
         };
         superblock.check_sizes()?;
         Ok(superblock)

@@ -58,6 +58,9 @@ pub(crate) struct World {
     next_token: u128,
 }
 
+/// How long before that their devices were formatted: so long that nothing of then can be as new.
+const FORMATTED_BEFORE_US: u64 = 2 * hedgerow_wire::limits::CLOCK_AHEAD_US_MAX;
+
 /// The wall clock at which worlds begin, in microseconds since the Unix epoch.
 pub(crate) const START_US: u64 = 1_700_000_000_000_000;
 
@@ -65,7 +68,10 @@ impl World {
     /// A blank device of `slabs` slabs, and a store on it.
     pub(crate) fn new(slabs: u32, slab_len: u32, seed: u64, tune: impl FnOnce(&mut StoreConfig)) -> World {
         let mut world = World::blank(slabs, slab_len, seed, tune);
+        // Formatted before anything that a test writes.
+        world.now.wall_us -= FORMATTED_BEFORE_US;
         world.open().expect("a blank device opens");
+        world.now.wall_us += FORMATTED_BEFORE_US;
         world
     }
 
@@ -75,6 +81,7 @@ impl World {
         config.slab_len = slab_len;
         config.index_capacity = Some(2000);
         config.exact_versions = 64;
+        config.boot = 1;
         tune(&mut config);
         World {
             device: Device::new(config.device_len, slab_len),
@@ -177,6 +184,8 @@ impl World {
     pub(crate) fn crash(&mut self, crash: Crash) -> super::OpenProgress {
         self.store = None;
         self.device.crash(crash, &mut self.rng);
+        // With the power, the machine goes as well.
+        self.config.boot += u64::from(crash == Crash::Power);
         self.open().expect("the device opens after a crash")
     }
 

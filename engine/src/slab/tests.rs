@@ -6,3 +6,4 @@ mod evict;
 mod model;
 mod opening;
 mod requests;
+mod unknown;

@@ -155,7 +155,7 @@ async fn parts_are_written_read_confirmed_and_dropped() {
         assert_eq!(link.confirm(shard, &part, new), PartAnswer::Held(Standing::Same));
         assert_eq!(link.drop_record(shard, &part, new), PartAnswer::Dropped);
         match link.read(shard, &part, None) {
-            PartAnswer::Absent { forgotten_through } => assert!(forgotten_through >= new),
+            PartAnswer::Absent { forgotten_through, .. } => assert!(forgotten_through >= new),
             other => panic!("{other:?}"),
         }
     }

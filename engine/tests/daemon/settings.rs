@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::process::Command;
 
-use crate::harness::{Daemon, Failed, Setup};
+use crate::harness::{Daemon, Failed, Setup, counter};
 
 /// Runs `hedgerowd` with these words; it must not come up.
 fn fails(folder: &std::path::Path, words: &[&str]) -> Failed {
@@ -96,4 +96,27 @@ async fn printed_settings_start_the_same_daemon() {
     client.put("object", "stored").await.unwrap();
     assert_eq!(client.get("object").await.unwrap().unwrap().bytes, "stored");
     daemon.stop();
+}
+
+#[tokio::test]
+async fn indexes_are_made_for_small_objects_or_for_what_is_asked() {
+    let setup = Setup::new("1+1");
+    let shards = 2 * (256 << 20);
+    let mut slots = Vec::new();
+    // An index of another size is filled again from the devices, whatever the stop has left.
+    for (mean, flags) in [(4352, &[][..]), (65_536, &["--mean-part", "64K"]), (4352, &[])] {
+        let daemon = setup.try_start(flags).unwrap();
+        assert!(daemon.said(&format!("indexes for parts of {mean} bytes")), "{:?}", daemon.said);
+        let client = daemon.client().await;
+        let found = counter(&client, "store_index_slots").await;
+        assert!(found * 9 / 10 >= shards / mean, "{found} slots for parts of {mean} bytes");
+        assert!(found * 9 / 10 <= shards / mean + 1024, "{found} slots for parts of {mean} bytes");
+        if slots.is_empty() {
+            client.put("object", "value").await.unwrap();
+        }
+        assert_eq!(client.get("object").await.unwrap().unwrap().bytes, "value");
+        slots.push(found);
+        daemon.stop();
+    }
+    assert!(slots[0] == slots[2] && slots[1] < slots[0] / 8, "{slots:?}");
 }

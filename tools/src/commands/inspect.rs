@@ -127,6 +127,7 @@ impl Inspected {
         let stopped = if superblock.clean_nonce != 0 { "cleanly" } else { "not (in use, or it crashed)" };
         head.pair("stopped", stopped);
         head.pair("forgotten", format!("through version {}", superblock.forgotten_through));
+        head.pair("unknown", format!("through version {}", superblock.unknown_through));
         head.pair("generations", format!("evicted through {}", superblock.evicted_through));
         head.pair(
             "slabs",
@@ -228,6 +229,7 @@ impl Facts for Inspected {
             "superblocks": self.shard.copies.iter().map(copy).collect::<Vec<_>>(),
             "clean_stop": superblock.clean_nonce != 0,
             "forgotten_through": superblock.forgotten_through.to_string(),
+            "unknown_through": superblock.unknown_through.to_string(),
             "evicted_through": superblock.evicted_through,
             "slab_len": superblock.slab_len,
             "slab_count": superblock.slabs,

@@ -20,7 +20,12 @@ pub fn scan(slab: &[u8], shard_id: u128, generation: u64) -> Vec<Candidate> {
     let mut found = Vec::new();
     let mut at = SLAB_DATA_START as usize;
     while let Some(bytes) = slab.get(at..).filter(|bytes| bytes.len() >= PART_HEADER_LEN) {
-        let place = PartPlace { shard_id, slab_generation: generation, slab_offset: at as u32 };
+        let place = PartPlace {
+            shard_id,
+            slab_generation: generation,
+            slab_offset: at as u32,
+            ..PartPlace::default()
+        };
         let candidate = if bytes.starts_with(&PART_MAGIC) { candidate(bytes, place) } else { None };
         at += match &candidate {
             Some(Candidate { head: Some(head), problem: None, .. }) => {
@@ -36,7 +41,7 @@ pub fn scan(slab: &[u8], shard_id: u128, generation: u64) -> Vec<Candidate> {
 fn candidate(bytes: &[u8], place: PartPlace) -> Option<Candidate> {
     let offset = place.slab_offset;
     match decode_part_head(bytes) {
-        Ok(head) if head.place != place => None,
+        Ok(head) if !head.place.is_at(&place) => None,
         Ok(head) => {
             let problem = payload_problem(bytes, &head);
             Some(Candidate { offset, head: Some(head), problem })

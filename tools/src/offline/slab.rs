@@ -248,8 +248,9 @@ fn read_entry(slab: &[u8], shard_id: u128, generation: u64, entry: ContentsEntry
         Ok(head) => head,
         Err(error) => return part(None, Some(error.to_string())),
     };
-    let place = PartPlace { shard_id, slab_generation: generation, slab_offset: offset };
-    let problem = if head.place != place {
+    let place =
+        PartPlace { shard_id, slab_generation: generation, slab_offset: offset, ..PartPlace::default() };
+    let problem = if !head.place.is_at(&place) {
         Some("it belongs to another place".to_owned())
     } else if ContentsEntry::of(&head) != entry {
         Some("the contents table describes another part".to_owned())

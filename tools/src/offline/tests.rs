@@ -42,6 +42,8 @@ impl Image {
             generation_bound: 100,
             clean_nonce: 0,
             index_seed: 1,
+            unknown_through: Version::ZERO,
+            boot: 1,
         };
         let mut image =
             Image { bytes: vec![0; superblock.device_len as usize], superblock, parts: Vec::new() };
@@ -70,7 +72,12 @@ impl Image {
     fn write_part(&mut self, number: u8, generation: u64, offset: u32) -> u32 {
         let payload: Vec<u8> = (0..PART_LEN).map(|index| (index as u8).wrapping_mul(number + 3)).collect();
         let meta = meta(number);
-        let place = PartPlace { shard_id: SHARD_ID, slab_generation: generation, slab_offset: offset };
+        let place = PartPlace {
+            shard_id: SHARD_ID,
+            slab_generation: generation,
+            slab_offset: offset,
+            ..PartPlace::default()
+        };
         let bytes = &mut self.slab()[offset as usize..];
         let head_len = encode_part_head(&meta, &place, PART_LEN, crc32c(&payload), bytes);
         bytes[head_len..head_len + payload.len()].copy_from_slice(&payload);

@@ -16,6 +16,18 @@ pub struct PartPlace {
     pub slab_generation: u64,
     /// Offset of the part's header in its slab, in bytes.
     pub slab_offset: u32,
+    /// When the part was put there, all that was written of the slab from here ...
+    pub settled_from: u32,
+    /// ... up to here was on the device.
+    pub settled_through: u32,
+}
+
+impl PartPlace {
+    /// Whether both are the same place.
+    pub fn is_at(&self, other: &PartPlace) -> bool {
+        (self.shard_id, self.slab_generation, self.slab_offset)
+            == (other.shard_id, other.slab_generation, other.slab_offset)
+    }
 }
 
 /// A decoded part head: meta, place and what is needed to check the payload that follows it.
@@ -89,7 +101,7 @@ pub const PART_HEADER_VERSION: u8 = 1;
 ///  96 object_checksum (16)
 /// 112 created_ms (8)    120 expires_ms (8)
 /// 128 encryption_key_id (8)    136 encryption_nonce (12)
-/// 148 zero (44)
+/// 148 settled_from      152 settled_through      156 zero (36)
 /// 192 extensions: each  kind u16 (1 key, 2 tags), len u16, bytes
 /// ```
 /// `head_checksum` is CRC-32C over header and extensions with itself as zero.
@@ -146,16 +158,21 @@ pub mod layout {
     pub const ENCRYPTION_KEY_ID: usize = 128;
     /// Nonce of that encryption (12 bytes).
     pub const ENCRYPTION_NONCE: usize = 136;
-    /// Zero from here to the end of the header (44 bytes).
-    pub const RESERVED: usize = 148;
+    /// Start of what was settled of the slab (u32).
+    pub const SETTLED_FROM: usize = 148;
+    /// End of what was settled of the slab (u32).
+    pub const SETTLED_THROUGH: usize = 152;
+    /// Zero from here to the end of the header (36 bytes).
+    pub const RESERVED: usize = 156;
 
     const _: () = {
         assert!(SHARD_ID == EXTENSIONS_LEN + 4);
         assert!(NAMESPACE == SLAB_GENERATION + 8);
         assert!(RECORD == VERSION_COORDINATOR + 4);
         assert!(OBJECT_CHECKSUM == SLAB_OFFSET + 4);
-        assert!(RESERVED == ENCRYPTION_NONCE + 12);
-        assert!(RESERVED + 44 == crate::limits::PART_HEADER_LEN);
+        assert!(SETTLED_FROM == ENCRYPTION_NONCE + 12 && SETTLED_THROUGH == SETTLED_FROM + 4);
+        assert!(RESERVED == SETTLED_THROUGH + 4);
+        assert!(RESERVED + 36 == crate::limits::PART_HEADER_LEN);
     };
 }
 
@@ -203,6 +220,8 @@ pub fn encode_part_head(
     put(layout::SHARD_ID, &place.shard_id.to_le_bytes());
     put(layout::SLAB_GENERATION, &place.slab_generation.to_le_bytes());
     put(layout::SLAB_OFFSET, &place.slab_offset.to_le_bytes());
+    put(layout::SETTLED_FROM, &place.settled_from.to_le_bytes());
+    put(layout::SETTLED_THROUGH, &place.settled_through.to_le_bytes());
     put(layout::NAMESPACE, &meta.namespace.0.to_le_bytes());
     put(layout::NAMESPACE_GENERATION, &meta.namespace_generation.to_le_bytes());
     put(layout::VERSION_HLC, &meta.version.hlc.to_le_bytes());
@@ -320,6 +339,8 @@ fn decode_checked_head(head: &[u8]) -> Result<PartHead, PartHeadError> {
             shard_id: u128::from_le_bytes(get(head, layout::SHARD_ID)),
             slab_generation: get_u64(head, layout::SLAB_GENERATION),
             slab_offset: get_u32(head, layout::SLAB_OFFSET),
+            settled_from: get_u32(head, layout::SETTLED_FROM),
+            settled_through: get_u32(head, layout::SETTLED_THROUGH),
         },
         payload_len,
         payload_checksum: get_u32(head, layout::PAYLOAD_CHECKSUM),

@@ -158,7 +158,11 @@ fn every_answer_in_bytes() {
     let cases = [
         (PartAnswer::Part { meta: meta(), payload }, simple(1)),
         (PartAnswer::Other { version }, with_version(2)),
-        (PartAnswer::Absent { forgotten_through: version }, with_version(3)),
+        (PartAnswer::Absent { forgotten_through: version, unknown: false }, with_version(3)),
+        (
+            PartAnswer::Absent { forgotten_through: version, unknown: true },
+            with_version(3).replacen("0300", "0301", 1),
+        ),
         (PartAnswer::Held(Standing::Older), simple(4)),
         (PartAnswer::Held(Standing::Same), format!("0401{}", "0".repeat(28))),
         (PartAnswer::Held(Standing::Newer), format!("0402{}", "0".repeat(28))),

@@ -140,7 +140,7 @@ impl<B> ReadOp<B> {
                 None if slot.repairing => tally.open += 1,
                 None if slot.askable(version) => tally.askable += 1,
                 // Nothing there is an answer too, as long as no version was seen at all.
-                None if version.is_none() && matches!(slot.known, Known::Absent(_)) => tally.have += 1,
+                None if version.is_none() && matches!(slot.known, Known::Absent { .. }) => tally.have += 1,
                 None => {}
             }
         }

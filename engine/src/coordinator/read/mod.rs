@@ -31,8 +31,13 @@ pub(super) enum Known {
     Below(Version),
     /// It holds something newer than this.
     Above(Version),
-    /// It holds nothing, and forgot nothing newer than this.
-    Absent(Version),
+    /// It holds nothing.
+    Absent {
+        /// It forgot nothing newer than this.
+        forgotten: Version,
+        /// It never knew what it held up to that.
+        unknown: bool,
+    },
     /// It could not say.
     Lost(Loss),
 }
@@ -115,8 +120,8 @@ impl Slot {
             Known::Above(bound) if bound >= version && (self.ask.is_none() || self.late) => {
                 return Standing::Newer;
             }
-            Known::Absent(forgotten) if forgotten < version => return Standing::NothingNewer,
-            Known::Absent(_) => return Standing::Forgotten,
+            Known::Absent { forgotten, .. } if forgotten < version => return Standing::NothingNewer,
+            Known::Absent { .. } => return Standing::Forgotten,
             Known::Lost(Loss::Damaged) if !self.repairing => return Standing::Damaged,
             Known::Lost(Loss::Failed | Loss::Full) => return Standing::Unable,
             Known::Nothing | Known::Below(_) | Known::Above(_) | Known::Lost(Loss::Damaged) => {}
@@ -138,7 +143,7 @@ impl Slot {
             Known::Holds(held) => held < version,
             Known::Below(bound) => bound <= version,
             // Having forgotten this very version, it takes it back.
-            Known::Absent(forgotten) => forgotten <= version,
+            Known::Absent { forgotten, unknown } => unknown || forgotten <= version,
             Known::Lost(loss) => loss == Loss::Damaged,
             Known::Nothing | Known::Above(_) => false,
         }
@@ -150,7 +155,7 @@ impl Slot {
             Known::Holds(held) => held != version || self.gave == Some(version),
             Known::Below(bound) => bound <= version,
             Known::Above(bound) => bound >= version,
-            Known::Absent(_) | Known::Lost(Loss::Damaged) => true,
+            Known::Absent { .. } | Known::Lost(Loss::Damaged) => true,
             Known::Nothing | Known::Lost(_) => false,
         }
     }
@@ -291,7 +296,9 @@ impl<B> ReadOp<B> {
                 desk.saw(self.request.name.hash, version);
                 Known::Holds(version)
             }
-            (_, PartAnswer::Absent { forgotten_through }) => Known::Absent(forgotten_through),
+            (_, PartAnswer::Absent { forgotten_through: forgotten, unknown }) => {
+                Known::Absent { forgotten, unknown }
+            }
             (AskKind::Confirm, PartAnswer::Held(HeldStanding::Same)) => Known::Holds(about),
             (AskKind::Confirm, PartAnswer::Held(HeldStanding::Older)) => Known::Below(about),
             (AskKind::Confirm, PartAnswer::Held(HeldStanding::Newer)) => Known::Above(about),

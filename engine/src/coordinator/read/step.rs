@@ -85,7 +85,7 @@ impl<B> ReadOp<B> {
             return self.give_up(now);
         }
         let (m, spare) = (desk.config.code.m(), desk.config.code.quorum_spare());
-        let absent = |slot: &&Slot| matches!(slot.known, Known::Absent(_));
+        let absent = |slot: &&Slot| matches!(slot.known, Known::Absent { .. });
         let absences = self.slots.iter().take(m + 1).filter(absent).count();
         let needed = confirm::sayers_needed(m, spare);
         if absences >= needed {

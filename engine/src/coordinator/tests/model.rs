@@ -35,6 +35,7 @@ struct Play {
     seen: usize,
     found: usize,
     confirmed: usize,
+    replaced: usize,
     random: SmallRng,
     seed: u64,
 }
@@ -64,6 +65,7 @@ impl Play {
             seen: 0,
             found: 0,
             confirmed: 0,
+            replaced: 0,
             random,
             seed,
         }
@@ -77,6 +79,7 @@ impl Play {
             85..=91 => self.disturb(),
             92..=94 => self.heal(),
             95..=96 => self.damage(key),
+            97 if self.random.random_bool(0.3) => self.replace(),
             _ => {
                 let running: Vec<OpId> = self.reads.keys().copied().collect();
                 if let Some(op) = running.first() {
@@ -145,6 +148,25 @@ impl Play {
             target.always = None;
             target.delay = Duration::from_micros(300);
         }
+    }
+
+    /// The process starts anew, and a target with a blank device: it may have held anything up to then.
+    fn replace(&mut self) {
+        for op in std::mem::take(&mut self.reads).into_keys() {
+            self.world.coordinator.cancel(op, self.world.now);
+        }
+        self.heal();
+        while self.world.coordinator.stats().ops > 0 {
+            self.world.run_for(10 * MS);
+            self.judge();
+        }
+        let given = self.models.iter().flat_map(|model| model.codes.keys()).max().copied();
+        let victim = self.random.random_range(0..self.world.targets.len());
+        let target = self.world.targets.values_mut().nth(victim).unwrap();
+        target.parts.clear();
+        target.damaged.clear();
+        (target.forgotten, target.unknown) = (Version::ZERO, given.unwrap_or_default());
+        self.replaced += 1;
     }
 
     /// Damages a part, or evicts it.
@@ -249,13 +271,15 @@ fn random_operations_with_random_trouble_keep_every_promise() {
         play(seed.parse().unwrap(), 400);
         return;
     }
-    let (mut seen, mut found, mut confirmed) = (0, 0, 0);
+    let (mut seen, mut found, mut confirmed, mut replaced) = (0, 0, 0, 0);
     for seed in 0..60 {
         let play = play(seed, 400);
         seen += play.seen;
         found += play.found;
         confirmed += play.confirmed;
+        replaced += play.replaced;
     }
+    assert!(replaced > 30, "{replaced} devices were replaced");
     // The promises are not kept by answering nothing.
     assert!(found * 3 > seen, "{found} of {seen} found");
     assert!(confirmed * 5 > found * 3, "{confirmed} of {found} confirmed");

@@ -4,6 +4,7 @@ use hedgerow_wire::part::{PartAnswer, PartMeta};
 
 use super::super::limits::{REPAIR_ATTEMPTS_MAX, REPAIR_NOTES_MAX};
 use super::super::testing::{MS, World, found};
+use super::super::{Miss, ReadOutcome};
 
 #[test]
 fn what_a_read_finds_missing_or_damaged_is_completed_from_its_own_parts() {
@@ -157,4 +158,59 @@ fn a_part_that_another_target_holds_is_not_written_twice() {
     assert_eq!(found(&world.get(&name)).1, [1, 3, 4, 5]);
     world.run_for(100 * MS);
     assert_eq!(world.at(&name, 1).parts[&at].part, 2);
+}
+
+#[test]
+fn a_replaced_device_is_filled_again_by_reads() {
+    for code in ["4+2", "1+2", "3+3", "6+4"] {
+        // Those that a read asks; the others miss the touches of what is used.
+        for slot in 0..2 {
+            let mut world = World::new(code, 12, |_| {});
+            let (name, code) = (world.name("key"), world.code);
+            let meta = World::meta(&name, World::old(100), code);
+            let all: Vec<usize> = (0..code.n()).collect();
+            world.place(&name, &meta, &all);
+            world.at(&name, slot).parts.clear();
+            world.at(&name, slot).unknown = World::old(5);
+            let ReadOutcome::Found { meta: found, confirmed, .. } = world.get(&name) else {
+                panic!("{code}: not found")
+            };
+            assert_eq!((found.version, confirmed), (meta.version, true), "{code}");
+            world.run_for(100 * MS);
+            assert_eq!(world.holders(&name, meta.version), all, "{code}: slot {slot}");
+            assert_eq!(world.coordinator.stats().under_redundant, 0);
+        }
+    }
+}
+
+#[test]
+fn a_replaced_device_confirms_nothing_that_it_may_have_held_a_newer_version_of() {
+    // Of the first three targets, two have acknowledged a delete that the third has missed; one of the two
+    // is replaced.
+    let mut world = World::new("4+2", 8, |_| {});
+    let name = world.name("key");
+    let old = World::meta(&name, World::old(100), "1+2".parse().unwrap());
+    world.place(&name, &old, &[0]);
+    let delete = world.tombstone(&name, World::old(50));
+    world.place(&name, &delete, &[1]);
+    world.at(&name, 2).unknown = World::old(5);
+    // The other one is not there to say so: what is old is returned as such, and nowhere else written.
+    world.at(&name, 1).always = Some(PartAnswer::Failed);
+    assert_eq!(found(&world.get(&name)), (old.version, vec![0], false));
+    world.run_for(1000 * MS);
+    assert_eq!(world.holders(&name, old.version), [0]);
+    // It is replaced as well.
+    let other = world.at(&name, 1);
+    (other.always, other.unknown) = (None, World::old(5));
+    other.parts.clear();
+    let lost = world.get(&name);
+    let miss = matches!(lost, ReadOutcome::NotFound { why: Miss::Unconfirmed(_) | Miss::Absent });
+    assert!(miss, "{lost:?}");
+    world.run_for(1000 * MS);
+    assert_eq!(world.holders(&name, old.version), [0]);
+    // While it is there, the delete is completed.
+    world.place(&name, &delete, &[1]);
+    assert_eq!(world.get(&name), ReadOutcome::NotFound { why: Miss::Deleted(delete.version) });
+    world.run_for(1000 * MS);
+    assert!(world.holders(&name, delete.version).starts_with(&[0, 1, 2]));
 }

@@ -54,13 +54,15 @@ fn history(world: &mut World, ack: AckLevel, stop_at: u64) -> (Floors, bool) {
     (floors, false)
 }
 
-fn check_after(world: &mut World, floors: &Floors, context: &str) {
+fn check_after(world: &mut World, floors: &Floors, unknown: u64, context: &str) {
+    // Whatever is torn, or never came: nothing that was there is missing.
+    assert_eq!(world.stats().unknown_through_hlc, unknown, "{context}");
     for (&key, &floor) in floors {
         match world.confirm(&name(key, 0), floor) {
             PartAnswer::Held(Standing::Same | Standing::Newer) => {
                 assert!(world.held(&name(key, 0)).is_some_and(|version| version >= floor), "{context}");
             }
-            PartAnswer::Absent { forgotten_through } => {
+            PartAnswer::Absent { forgotten_through, .. } => {
                 assert!(forgotten_through >= floor, "{context}: {key}")
             }
             other => panic!("{context}: key {key} is {other:?} to {floor}"),
@@ -76,11 +78,12 @@ fn crash_after_every_operation(crash: Crash, ack: AckLevel, seed: u64) {
         world.rng = rand::rngs::SmallRng::seed_from_u64(seed ^ stop_at);
         let (floors, stopped) = history(&mut world, ack, stop_at);
         let context = format!("crash_after_every_operation({crash:?}, {ack:?}, {seed}) at {stop_at}");
+        let unknown = world.stats().unknown_through_hlc;
         world.crash(crash);
-        check_after(&mut world, &floors, &context);
+        check_after(&mut world, &floors, unknown, &context);
         // A second crash, just after the recovery, changes nothing.
         world.crash(crash);
-        check_after(&mut world, &floors, &context);
+        check_after(&mut world, &floors, unknown, &context);
         if !stopped {
             assert!(stop_at > 100, "the history has {stop_at} operations");
             assert!(world.stats().parts > 3 && floors.len() == 10);

@@ -208,8 +208,7 @@ fn a_drop_lets_the_damaged_part_go() {
             world.drop_record(&key, version);
             world.run();
             let answer = world.read(&key);
-            let gone =
-                matches!(answer, PartAnswer::Absent { forgotten_through } if forgotten_through >= version);
+            let gone = matches!(answer, PartAnswer::Absent { forgotten_through, .. } if forgotten_through >= version);
             assert!(gone, "byte {at}, {exact}, {found}: {answer:?}");
             assert_eq!((world.stats().parts_damaged_now, world.stats().parts_dropped), (0, 1));
         }
@@ -226,7 +225,7 @@ fn a_damaged_part_expires() {
     assert_eq!(world.read(&key), PartAnswer::Damaged);
     world.advance(Duration::from_millis(100));
     let answer = world.read(&key);
-    assert!(matches!(answer, PartAnswer::Absent { forgotten_through } if forgotten_through == version));
+    assert!(matches!(answer, PartAnswer::Absent { forgotten_through, .. } if forgotten_through == version));
     assert_eq!((world.stats().parts_damaged_now, world.stats().parts_expired), (0, 1));
 }
 
@@ -249,8 +248,7 @@ fn eviction_lets_damaged_parts_go() {
             }
             assert_eq!(world.held(&name(1, 0)), Some(version), "the other one is kept");
             let answer = world.read(&name(0, 0));
-            let gone =
-                matches!(answer, PartAnswer::Absent { forgotten_through } if forgotten_through >= version);
+            let gone = matches!(answer, PartAnswer::Absent { forgotten_through, .. } if forgotten_through >= version);
             assert!(gone, "byte {at}, {found_before}: {answer:?}");
             let stats = world.stats();
             assert_eq!((stats.parts_damaged, stats.parts_damaged_now, stats.overloaded), (1, 0, 0));

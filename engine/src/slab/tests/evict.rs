@@ -114,7 +114,7 @@ fn what_was_evicted_is_absent_and_admitted_to_be_forgotten() {
             world.crash(crash);
         }
         match world.read(&name(1, 0)) {
-            PartAnswer::Absent { forgotten_through } => assert!(forgotten_through >= version),
+            PartAnswer::Absent { forgotten_through, .. } => assert!(forgotten_through >= version),
             other => panic!("{other:?}"),
         }
         let repair = PartWrite { purpose: WritePurpose::Repair, ..put(&part(&name(1, 0), version, 100)) };
@@ -169,7 +169,7 @@ fn a_tombstone_meets_laggards_until_it_is_old() {
     world.advance(Duration::from_micros(TOMBSTONE_KEEP_US));
     fill(&mut world, f64::from(SLABS) * 2.0);
     match world.read(&name(1, 0)) {
-        PartAnswer::Absent { forgotten_through } => assert!(forgotten_through >= delete),
+        PartAnswer::Absent { forgotten_through, .. } => assert!(forgotten_through >= delete),
         other => panic!("{other:?}"),
     }
     assert!(world.evicted.iter().all(|part| part.hash != name(1, 0).hash), "siblings age by themselves");
@@ -283,7 +283,7 @@ fn a_slab_without_a_table_is_forgotten_unseen() {
     let stats = world.stats();
     assert_eq!((stats.tables_damaged, stats.overloaded), (1, 0));
     match world.read(&name(1, 0)) {
-        PartAnswer::Absent { forgotten_through } => assert!(forgotten_through >= version),
+        PartAnswer::Absent { forgotten_through, .. } => assert!(forgotten_through >= version),
         other => panic!("{other:?}"),
     }
 }
@@ -376,7 +376,7 @@ fn a_newer_version_under_way_is_not_overtaken_by_the_old_one() {
         for (key, version) in acknowledged {
             match world.confirm(&name(key, 0), version) {
                 PartAnswer::Held(Standing::Same | Standing::Newer) => {}
-                PartAnswer::Absent { forgotten_through } => assert!(forgotten_through >= version),
+                PartAnswer::Absent { forgotten_through, .. } => assert!(forgotten_through >= version),
                 other => panic!("seed {seed}, key {key}: {other:?}"),
             }
         }

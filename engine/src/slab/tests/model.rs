@@ -149,7 +149,7 @@ impl Walk {
             self.note(Some((key, record)), format!("{token:?} {answer:?}").chars().take(150).collect());
             let oldest = before.oldest(&self.known.get(&(key, record)).copied().unwrap_or_default());
             let wrong = match &answer {
-                PartAnswer::Absent { forgotten_through } => *forgotten_through < before.floor,
+                PartAnswer::Absent { forgotten_through, .. } => *forgotten_through < before.floor,
                 PartAnswer::Part { meta, .. } => meta.version < oldest,
                 PartAnswer::Held(Standing::Same) => {
                     matches!(asked, Asked::Confirm(_, _, version) if version < oldest)
@@ -205,7 +205,7 @@ impl Walk {
                 check_part(&meta, &payload);
                 assert!(meta.version >= oldest, "{} after {oldest}", meta.version);
             }
-            PartAnswer::Absent { forgotten_through } => {
+            PartAnswer::Absent { forgotten_through, .. } => {
                 assert!(forgotten_through >= before.floor, "{forgotten_through} after {}", before.floor);
             }
             PartAnswer::Damaged if self.damage => self.damaged += 1,
@@ -302,7 +302,7 @@ fn judge_confirm(before: Known, oldest: Version, version: Version, answer: Answe
     match answer {
         PartAnswer::Held(Standing::Older) => assert!(oldest < version, "older than {version}"),
         PartAnswer::Held(Standing::Same) => assert!(oldest <= version, "same as {version}"),
-        PartAnswer::Absent { forgotten_through } => {
+        PartAnswer::Absent { forgotten_through, .. } => {
             assert!(forgotten_through >= before.floor, "{forgotten_through} after {}", before.floor);
         }
         PartAnswer::Held(Standing::Newer) | PartAnswer::Failed | PartAnswer::Overloaded => {}

@@ -419,7 +419,7 @@ fn an_index_that_shrank_admits_what_it_forgot() {
     assert!(stats.index_full > 0 && stats.parts < before as u64);
     for key in 0..400 {
         match world.read(&name(key, 0)) {
-            PartAnswer::Absent { forgotten_through } => {
+            PartAnswer::Absent { forgotten_through, .. } => {
                 assert!(forgotten_through >= world.version(u64::from(key)))
             }
             PartAnswer::Part { .. } => {}
@@ -499,6 +499,8 @@ fn golden_bytes() {
         generation_bound: 0x1213,
         clean_nonce: 0x1415,
         index_seed: 0x1617,
+        unknown_through: Version { hlc: 0x1819, coordinator: 0x1a1b },
+        boot: 0x1c1d,
     };
     superblock.encode(&mut block);
     assert_eq!(Superblock::decode(&block), Ok(superblock));
@@ -521,7 +523,11 @@ fn golden_bytes() {
         "1110000000000000",
         "1312000000000000",
         "1514000000000000",
-        "1716",
+        "1716000000000000",
+        "1918000000000000",
+        "1b1a",
+        "000000000000",
+        "1d1c",
     );
     assert_eq!(hex(&block).replacen(&hex(&block)[24..32], "CHECKSUM", 1), expected);
     let mut rng = world().rng;
@@ -567,5 +573,19 @@ fn golden_contents_entry() {
         let mut bytes = bytes;
         bytes[at] = value;
         assert_eq!(crate::slab::layout::ContentsEntry::decode(&bytes, 8192), None, "byte {at}");
+    }
+}
+
+#[test]
+fn a_snapshot_of_another_size_of_index_costs_a_reading_of_the_tables_and_no_part() {
+    for (capacity, taken) in [(2000, true), (2050, true), (4000, false), (1000, false)] {
+        let mut world = filled(40);
+        world.stop();
+        world.config.index_capacity = Some(capacity);
+        let progress = world.open().expect("opens");
+        assert_eq!(progress.from_snapshot, taken, "{capacity}");
+        let wanted = crate::slab::index::Index::slots_for(if taken { 2000 } else { capacity });
+        assert_eq!(world.stats().index_slots, wanted as u64, "{capacity}");
+        assert_eq!(held(&mut world, 40).len(), 40, "{capacity}");
     }
 }

@@ -19,7 +19,7 @@ fn world() -> World {
 
 fn absent(answer: &Answer) -> Version {
     match answer {
-        PartAnswer::Absent { forgotten_through } => *forgotten_through,
+        PartAnswer::Absent { forgotten_through, .. } => *forgotten_through,
         other => panic!("{other:?}"),
     }
 }
@@ -41,7 +41,8 @@ fn parts_of_every_length_come_back() {
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(absent(&world.read(&name(99, 0))), Version::ZERO);
+    let forgotten = absent(&world.read(&name(99, 0)));
+    assert!(forgotten < world.version(0), "{forgotten}");
     let stats = world.stats();
     assert_eq!((stats.read_hits, stats.read_misses, stats.parts), (9, 1, 9));
     // One header block, and padding to the ends of blocks: nothing else but the parts.
@@ -220,7 +221,8 @@ fn a_confirm_is_exact_and_seldom_reads() {
             assert_eq!(world.device.reads - reads, u64::from(tie && !known));
         }
     }
-    assert_eq!(absent(&world.confirm(&name(2, 0), held)), Version::ZERO);
+    let other = world.confirm(&name(2, 0), held);
+    assert!(absent(&other) < world.version(0), "{other:?}");
 }
 
 #[test]
@@ -702,4 +704,42 @@ fn an_index_that_fills_up_lets_the_oldest_slab_go() {
     }
     let stats = world.stats();
     assert!(stats.slabs_evicted > 0 && stats.parts < stats.index_slots, "{stats:?}");
+}
+
+#[test]
+fn a_store_that_is_given_up_answers_everyone_at_once_and_for_good() {
+    let mut world = world();
+    world.put(&part(&name(1, 0), world.version(1), 5000));
+    world.put(&part(&name(2, 0), world.version(1), 5000));
+    let synced = PartWrite { ack: AckLevel::Synced, ..put(&part(&name(3, 0), world.version(2), 5000)) };
+    let waiting = [
+        world.begin_read(&name(1, 0), None),
+        world.begin_write(&put(&part(&name(1, 0), world.version(2), 5000))),
+        world.begin_write(&put(&part(&name(2, 0), world.version(2), 5000))),
+        world.begin_write(&synced),
+    ];
+    assert!(!world.device.under_way.is_empty());
+    let now = world.now;
+    world.store().give_up(now);
+    world.drain();
+    for token in waiting {
+        assert_eq!(world.answers.remove(&token), Some(PartAnswer::Failed), "{token:?}");
+    }
+    assert_eq!((world.stats().requests_under_way, world.stats().stuck), (0, true));
+    // The device comes back after all, and time passes.
+    for _ in 0..3 {
+        world.run();
+        world.advance(Duration::from_secs(3600));
+        let now = world.now;
+        world.store().tick(now);
+        world.drain();
+        assert_eq!(world.read(&name(1, 0)), PartAnswer::Failed);
+        assert_eq!(world.write(&put(&part(&name(4, 0), world.version(3), 10))), PartAnswer::Failed);
+    }
+    assert!(world.answers.is_empty());
+    assert_eq!(world.stats().pending_bytes, 0);
+    // The next start finds what there is.
+    world.crash(crate::slab::testing::Crash::Kill);
+    assert!(world.held(&name(1, 0)).is_some() && world.held(&name(2, 0)).is_some());
+    assert_eq!(world.write(&put(&part(&name(4, 0), world.version(3), 10))), PartAnswer::Stored);
 }

@@ -24,7 +24,8 @@ fn sample() -> PartMeta {
 }
 
 fn encoded(meta: &PartMeta) -> Vec<u8> {
-    let place = PartPlace { shard_id: 0xabcdef, slab_generation: 12, slab_offset: 4096 };
+    let place =
+        PartPlace { shard_id: 0xabcdef, slab_generation: 12, slab_offset: 4096, ..PartPlace::default() };
     let mut bytes = vec![0xff; meta.head_len()];
     let len = encode_part_head(meta, &place, meta.part_len() as u32, 0x1234_5678, &mut bytes);
     assert_eq!(len, bytes.len());
