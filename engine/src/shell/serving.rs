@@ -51,10 +51,11 @@ pub async fn accept(core: Rc<Core>, listener: StdListener) {
 pub async fn housekeeping(core: &Rc<Core>) {
     while !core.stopping() {
         glommio::timer::sleep(HOUSEKEEPING).await;
-        for shard in core.shards.borrow().values() {
-            shard.give_up_if_stuck(core.shared.settings.device_timeout);
+        let limit = core.shared.settings.device_timeout;
+        let stuck = core.shards.borrow().values().filter(|shard| shard.give_up_if_stuck(limit)).count();
+        if stuck > 0 {
+            core.pump();
         }
-        core.pump();
         let before = clock::timestamp() - UNFINISHED_MAX;
         let closed = core.connections.close_stalled(before);
         if closed > 0 {
