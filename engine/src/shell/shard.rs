@@ -132,16 +132,16 @@ impl Shard {
     }
 
     /// Sets the shard aside until the next start if a device operation has been under way for longer than
-    /// `limit`. Called once in each [`HOUSEKEEPING`]: its calls are the clock, so that a process that was
+    /// `limit`; whether it did. Called once in each [`HOUSEKEEPING`]: its calls are the clock, so that a process that was
     /// stopped for long, and its device with it, does not take the device for a stuck one.
-    pub fn give_up_if_stuck(&self, limit: Duration) {
+    pub fn give_up_if_stuck(&self, limit: Duration) -> bool {
         let oldest = self.under_way.borrow().first_key_value().map(|(&io, &what)| (io, what));
         let (before, looks) = self.oldest.get();
-        let Some((io, what)) = oldest else { return self.oldest.set((None, 0)) };
+        let Some((io, what)) = oldest else { return false };
         let looks = if before == Some(io) { looks + 1 } else { 0 };
         self.oldest.set((Some(io), looks));
         if HOUSEKEEPING * looks <= limit || self.stuck.borrow().is_some() {
-            return;
+            return false;
         }
         let why = format!(
             "{}: {what} has been under way for more than {limit:?}: see to the device, then restart the daemon",
@@ -151,6 +151,7 @@ impl Shard {
         self.stuck.replace(Some(why));
         self.store.borrow_mut().give_up(clock::now());
         self.dirty.set(true);
+        true
     }
 
     /// Tells the store which versions the daemon's shards have seen.
