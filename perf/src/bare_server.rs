@@ -27,7 +27,7 @@ use smallvec::SmallVec;
 
 use crate::clock;
 use crate::pattern::Pattern;
-use crate::request::{Kind, Request, object_of_key};
+use crate::request::{Class, Kind, Request, object_of_key};
 
 /// Lengths of the objects that it holds.
 pub const SIZES: [u64; 3] = [4 << 10, 64 << 10, 1 << 20];
@@ -119,11 +119,8 @@ pub fn serve(folder: &Path, core: usize) -> Result<()> {
     let builder = LocalExecutorBuilder::new(Placement::Fixed(core)).spin_before_park(SPIN).ring_depth(1024);
     let handle = builder
         .spawn(move || async move {
-            let queue = glommio::executor().create_task_queue(
-                Shares::Static(1000),
-                Latency::Matters(Duration::from_micros(100)),
-                "bare",
-            );
+            let queue =
+                glommio::executor().create_task_queue(Shares::Static(1000), Latency::NotImportant, "bare");
             let memory = memory.map(Rc::new);
             let checksums = [on_device, in_memory];
             listen(path, puts, memory, checksums, queue).await
@@ -352,7 +349,7 @@ impl Peer {
 }
 
 fn seed(set: u8, object: u64) -> u64 {
-    let request = Request { kind: Kind::Put, set, object, object_len: 0, deadline_us: 0, class: 0 };
+    let request = Request { kind: Kind::Put, set, object, object_len: 0, deadline_us: 0, class: Class::Put };
     request.seed()
 }
 

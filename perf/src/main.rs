@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use hedgerow_perf::{bare, bare_server, command, control, deadline, figures, index_memory, replay, turnover};
+use hedgerow_perf::{bare, bare_server, control, deadline, figures, index_memory, run, turnover};
 
 #[derive(Parser)]
 #[command(name = "hedgerow-perf", version, about = "Measures Hedgerow, and what it is to be compared with.")]
@@ -23,8 +23,6 @@ enum Command {
     Deadline(deadline::Deadline),
     /// What a million parts cost in memory and at a restart
     IndexMemory(index_memory::IndexMemory),
-    /// A storage cluster's block requests, every byte checked
-    Replay(replay::Replay),
     /// A CDN's workload through small shards, until they have been filled many times over
     Turnover(turnover::Turnover),
     /// A daemon's counters that are not zero
@@ -33,8 +31,8 @@ enum Command {
         #[arg(long, default_value = "127.0.0.1:7400")]
         address: std::net::SocketAddr,
     },
-    /// Any load against any daemon
-    Load(command::Load),
+    /// Any load, or a trace, against any server
+    Run(run::Run),
     /// The bare server itself
     #[command(hide = true)]
     BareServe {
@@ -51,10 +49,9 @@ fn main() -> Result<()> {
         Command::Figures(options) => figures::run(&options),
         Command::Deadline(options) => deadline::run(&options),
         Command::IndexMemory(options) => index_memory::run(&options),
-        Command::Replay(options) => replay::run(&options),
         Command::Turnover(options) => turnover::run(&options),
         Command::Stats { address } => control::print_stats(address),
-        Command::Load(options) => command::run(&options),
+        Command::Run(options) => run::run(&options),
         Command::BareServe { folder, core } => bare_server::serve(&folder, core),
     }
 }

@@ -7,10 +7,9 @@ use hedgerow_wire::frame::Status;
 use serde_json::{Value, json};
 
 use crate::clock;
-use crate::connection::Check;
 use crate::load::{self, BUSY_SHARE, Mark, Outcome, Plan, Source, Tally};
 use crate::machine::Ticks;
-use crate::pattern::Pattern;
+use crate::pattern::{Check, Pattern};
 use crate::server::Server;
 
 /// Rounds in which the hypervisor took more than this are not counted.
@@ -58,14 +57,13 @@ pub fn measure(
         own.push(clock::thread_cpu_ns());
         ticks.push(Ticks::read());
     };
-    let outcome = load::run(server.address, plan, source, pattern, &mut mark)?;
+    let outcome = load::run(&server.endpoint(), plan, source, pattern, &mut mark)?;
     outcome.check()?;
     let (begin, end) = (cpu.remove(0)?, cpu.remove(0)?);
     let (ticks_begin, ticks_end) = (ticks.remove(0)?, ticks.remove(0)?);
     let cpu_ns = end - begin;
     let (others_share, steal_share) = ticks_end.others_since(ticks_begin, cpu_ns + own[1] - own[0]);
-    let mut latency = load::histogram();
-    outcome.classes.iter().for_each(|tally| latency += &tally.latency);
+    let latency = outcome.latency();
     let answered: u64 = outcome.classes.iter().map(|tally| tally.answered).sum();
     let ok: u64 = outcome.classes.iter().map(Tally::ok).sum();
     let from_memory: u64 = outcome.classes.iter().map(|tally| tally.from_memory).sum();
@@ -219,7 +217,6 @@ pub fn closed(connections: usize, depth: usize, seconds: f64) -> Plan {
         warmup: Duration::from_secs_f64((seconds / 4.0).min(0.5)),
         duration: Some(Duration::from_secs_f64(seconds)),
         check: Check::Stamps,
-        classes: 2,
     }
 }
 

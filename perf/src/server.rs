@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::clock;
+use crate::driver::Endpoint;
 
 /// What a server says last before it serves.
 const LISTENING: &str = "listening on ";
@@ -50,6 +51,11 @@ impl Server {
         }
         let status = child.wait()?;
         bail!("{} ended ({status}) before it served; it said:\n{}", program.display(), said.join("\n"))
+    }
+
+    /// Where requests go.
+    pub fn endpoint(&self) -> Endpoint {
+        Endpoint::hedgerow(self.address)
     }
 
     /// The process's number.
