@@ -8,7 +8,7 @@ use crate::bare::{self, BareLoad, LOADS, Puts, Rounds, write_json};
 use crate::bare_server::{MEMORY_BYTES, REGION_BYTES, SIZES};
 use crate::load::{Mark, Plan, Source};
 use crate::machine;
-use crate::measure::{Series, closed, closed_for, measure, print_table};
+use crate::measure::{Series, Watched, closed, closed_for, measure, print_table};
 use crate::pattern::{Check, Pattern};
 use crate::request::Class;
 use crate::server::{Server, daemon_binary};

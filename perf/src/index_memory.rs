@@ -9,7 +9,7 @@ use hedgerow_wire::frame::Status;
 
 use crate::figures::{fill, start_daemon};
 use crate::load::{self, Mark};
-use crate::measure::closed;
+use crate::measure::{Watched, closed};
 use crate::pattern::Pattern;
 use crate::request::Class;
 use crate::server::{Server, daemon_binary};

@@ -1,5 +1,7 @@
 //! The machine that a figure is of, and who else was using it meanwhile.
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
@@ -38,6 +40,19 @@ impl Ticks {
         let busy = (self.busy - before.busy) as f64 - own_ns as f64 / 1e7;
         ((busy / all).max(0.0), (self.stolen - before.stolen) as f64 / all)
     }
+}
+
+/// Bytes that the device below a folder has read so far, for anybody (sectors of /proc/diskstats).
+pub fn device_read_bytes(folder: &Path) -> Result<u64> {
+    let device = rustix::fs::stat(folder)?.st_dev;
+    let (major, minor) = (rustix::fs::major(device).to_string(), rustix::fs::minor(device).to_string());
+    let text = std::fs::read_to_string("/proc/diskstats")?;
+    let sectors = text.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [a, b, _, _, _, sectors, ..] = fields[..] else { return None };
+        (a == major && b == minor).then(|| sectors.parse::<u64>().ok())?
+    });
+    Ok(512 * sectors.with_context(|| format!("/proc/diskstats has no device {major}:{minor}"))?)
 }
 
 /// One line that says what this machine is.

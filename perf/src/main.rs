@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use hedgerow_perf::{bare, bare_server, control, deadline, figures, index_memory, run, turnover};
+use hedgerow_perf::{
+    bare, bare_server, compare, control, deadline, figures, index_memory, origin, run, turnover,
+};
 
 #[derive(Parser)]
 #[command(name = "hedgerow-perf", version, about = "Measures Hedgerow, and what it is to be compared with.")]
@@ -33,6 +35,11 @@ enum Command {
     },
     /// Any load, or a trace, against any server
     Run(run::Run),
+    /// Peers beside Hedgerow, in turns, with the same cores, memory and flash
+    Compare(compare::Compare),
+    /// The origin of a read-through peer
+    #[command(hide = true)]
+    Origin,
     /// The bare server itself
     #[command(hide = true)]
     BareServe {
@@ -52,6 +59,8 @@ fn main() -> Result<()> {
         Command::Turnover(options) => turnover::run(&options),
         Command::Stats { address } => control::print_stats(address),
         Command::Run(options) => run::run(&options),
+        Command::Compare(options) => compare::run(&options),
+        Command::Origin => origin::serve(),
         Command::BareServe { folder, core } => bare_server::serve(&folder, core),
     }
 }

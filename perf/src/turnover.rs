@@ -13,7 +13,7 @@ use hedgerow_wire::messages::{Message, PartState, StatAnswer};
 
 use crate::figures::start_daemon;
 use crate::load::{self, Mark, Next, Outcome, Plan, Source};
-use crate::measure::closed;
+use crate::measure::{Watched, closed};
 use crate::pattern::{Pattern, mix};
 use crate::request::{Answer, Class, Kind, Request};
 use crate::server::daemon_binary;
