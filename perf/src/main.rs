@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use hedgerow_perf::{
-    bare, bare_server, compare, control, deadline, figures, index_memory, origin, run, turnover,
+    bare, bare_server, compare, control, deadline, figures, index_memory, limit, origin, report, run,
+    turnover,
 };
 
 #[derive(Parser)]
@@ -37,6 +38,10 @@ enum Command {
     Run(run::Run),
     /// Peers beside Hedgerow, in turns, with the same cores, memory and flash
     Compare(compare::Compare),
+    /// What the machine can do at all: device, socket, copies, codes
+    Limit(limit::Limit),
+    /// One page of what runs left in a folder
+    Report(report::Report),
     /// The origin of a read-through peer
     #[command(hide = true)]
     Origin,
@@ -60,6 +65,8 @@ fn main() -> Result<()> {
         Command::Stats { address } => control::print_stats(address),
         Command::Run(options) => run::run(&options),
         Command::Compare(options) => compare::run(&options),
+        Command::Limit(options) => limit::run(&options),
+        Command::Report(options) => report::run(&options),
         Command::Origin => origin::serve(),
         Command::BareServe { folder, core } => bare_server::serve(&folder, core),
     }

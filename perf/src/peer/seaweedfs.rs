@@ -18,8 +18,6 @@ const SERVERS: usize = 4;
 const PROGRAM: &str = "weed";
 /// Data and parity shards of a coded volume.
 const SHARDS: usize = 14;
-/// How long coding the volumes may take.
-const ENCODE_WAIT: Duration = Duration::from_secs(120);
 /// How long the volume servers may take to join their master.
 const JOIN_WAIT: Duration = Duration::from_secs(30);
 
@@ -27,6 +25,8 @@ const JOIN_WAIT: Duration = Duration::from_secs(30);
 pub struct Cluster {
     /// The master, as its tools want it: address and gRPC port.
     master: String,
+    /// The volume that all objects are on.
+    volume: String,
     folder: PathBuf,
 }
 
@@ -60,10 +60,12 @@ pub fn start(running: &mut Running, resources: &Resources) -> Result<()> {
     }
     let assigned = assign(master, resources.objects)?;
     let text = |name: &str| assigned[name].as_str().map(str::to_owned).context("no place for objects");
-    running.endpoint.http_path = format!("/{}_{{object}}", text("fid")?);
+    let fid = text("fid")?;
+    let volume = fid.split(',').next().unwrap_or_default().to_owned();
+    running.endpoint.http_path = format!("/{fid}_{{object}}");
     running.endpoint.address = text("url")?.parse()?;
     let master = format!("127.0.0.1:{port}.{grpc}");
-    running.cluster = Some(Cluster { master, folder: folder.clone() });
+    running.cluster = Some(Cluster { master, volume, folder: folder.clone() });
     Ok(())
 }
 
@@ -95,25 +97,15 @@ fn http_get(address: SocketAddr, path: &str) -> Result<Value> {
 }
 
 impl Cluster {
-    /// Codes all volumes and spreads their shards over the servers. The master hears of what a volume
-    /// holds some seconds late, so that the first attempts may find nothing to code.
+    /// Codes the volume and spreads its shards over the servers.
     pub fn encode(&self) -> Result<()> {
-        let until = clock::now_ns() + ENCODE_WAIT.as_nanos() as u64;
-        loop {
-            let said = self
-                .shell("lock\nec.encode -collection b -fullPercent 0 -quietFor 0s -force\nunlock\nexit\n")?;
-            // The shell's status says nothing of its commands.
-            let shards = self.shards()?;
-            if shards == SHARDS {
-                return Ok(());
-            }
-            let over = clock::now_ns() > until;
-            ensure!(
-                shards == 0 && !over,
-                "{shards} of {SHARDS} shards after ec.encode; weed shell said:\n{said}"
-            );
-            clock::sleep(Duration::from_secs(1));
-        }
+        let volume = &self.volume;
+        let commands = format!("lock\nec.encode -collection b -volumeId {volume} -force\nunlock\nexit\n");
+        let said = self.shell(&commands)?;
+        // The shell's status says nothing of its commands.
+        let shards = self.shards()?;
+        ensure!(shards == SHARDS, "{shards} of {SHARDS} shards after ec.encode; weed shell said:\n{said}");
+        Ok(())
     }
 
     /// Runs commands. What was said.
