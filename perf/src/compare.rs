@@ -15,6 +15,7 @@ use crate::machine;
 use crate::measure::length;
 use crate::pattern::Pattern;
 use crate::peer::{Peer, Resources, Tier, install};
+use crate::popularity::Popularity;
 use crate::process::Cgroup;
 use crate::record;
 use crate::sources::{Mixed, Sizes};
@@ -24,6 +25,8 @@ use crate::workload::meta_cdn;
 pub const SET: u8 = b'v';
 /// The device's objects are so many times the memory.
 const DEVICE_OF_MEMORY: u64 = 8;
+/// Six shards of the least length that the daemon takes.
+const FLASH_MIB_MIN: u64 = 6 * 256;
 /// The objects of the CDN's workload are so many times the cache.
 const CDN_OF_CACHE: f64 = 10.0;
 
@@ -197,6 +200,7 @@ impl Compare {
 /// Runs all of it.
 pub fn run(options: &Compare) -> Result<()> {
     ensure!(!options.server_cores.contains(&options.generator_core), "servers and generator share a core");
+    ensure!(options.flash_mib >= FLASH_MIB_MIN, "the daemon's six shards need {FLASH_MIB_MIN} MiB of flash");
     let device = DEVICE_OF_MEMORY * options.memory_mib;
     if options.wants(Figure::Device) || options.wants(Figure::Tail) {
         // Parity takes half as much again, and every store needs room to turn over.
@@ -250,7 +254,7 @@ fn one(
         );
         let running = peer.start(&resources, cgroup).with_context(|| format!("starting {}", peer.name()))?;
         let source = source(options, case, running.reads_through())?;
-        contest.add(Contestant::new(running, source))?;
+        contest.contestants.push(Contestant::new(running, source));
     }
     let Some(first) = contest.first() else { bail!("none of the peers serves {:?}", case.tier) };
     eprintln!("ratios are to {first}");
@@ -271,7 +275,10 @@ fn source(options: &Compare, case: &Case, reads_through: bool) -> Result<Box<dyn
         Some(len) => Mixed::gets(SET, case.objects, Sizes::Fixed(len)),
         None => {
             let whole = meta_cdn(SET, 1)?;
-            let bytes = whole.sizes.mean() * 7_489_207.0;
+            let Popularity::Buckets(buckets) = &whole.popularity else {
+                bail!("the workload has no buckets")
+            };
+            let bytes = whole.sizes.mean() * buckets.keys() as f64;
             let sample = bytes / (CDN_OF_CACHE * (options.flash_mib << 20) as f64);
             let mut mixed = meta_cdn(SET, (sample.round() as u64).max(1))?;
             mixed.fill = !reads_through;

@@ -94,8 +94,8 @@ pub struct Run {
     /// Folder for the data of the daemon that is started
     #[arg(long, default_value = ".")]
     folder: PathBuf,
-    /// More flags for the daemon that is started
-    #[arg(long, num_args = 1.., allow_hyphen_values = true, value_delimiter = ' ')]
+    /// Flags for the daemon that is started
+    #[arg(long, num_args = 1.., allow_hyphen_values = true, value_delimiter = ' ', default_values = ["--shard-size", "2G"])]
     flags: Vec<String>,
 }
 
@@ -175,8 +175,7 @@ fn daemon(options: &Run, folder: &std::path::Path) -> Result<Option<Server>> {
         "only a Hedgerow daemon is started: say where the --server is"
     );
     let binary = daemon_binary(options.daemon.as_deref())?;
-    let mut flags = vec!["--shard-size", "2G"];
-    flags.extend(options.flags.iter().map(String::as_str));
+    let flags: Vec<&str> = options.flags.iter().map(String::as_str).collect();
     start_daemon(&binary, folder, 0, &flags).map(Some)
 }
 

@@ -1,4 +1,5 @@
 //! `hedgerow-perf` as a person runs it, against real servers: the daemon, and the peers that are installed.
+#![allow(clippy::unwrap_used)] // what fails here fails the test
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -42,7 +43,7 @@ fn json(output: &Output) -> Value {
 /// Arguments that start a small daemon with its data in a folder.
 fn daemon(folder: &Path) -> Vec<String> {
     let (folder, program) = (folder.display().to_string(), hedgerowd().display().to_string());
-    ["--folder", &folder, "--daemon", &program, "--flags=--shard-size 64M --memory 16M", "--quiet", "--json"]
+    ["--folder", &folder, "--daemon", &program, "--flags=--shard-size 256M --memory 16M", "--quiet", "--json"]
         .map(str::to_owned)
         .to_vec()
 }
@@ -125,7 +126,7 @@ fn peers_that_are_installed() {
         let figure = if peer == "memcached-extstore" { "device" } else { "memory" };
         let mut arguments = vec!["compare", "--peer", peer, "--figure", figure, "--size", "65536"];
         arguments.extend(["--rounds", "1", "--seconds", "0.2", "--sweep", "2x1,2x2", "--memory-mib", "64"]);
-        arguments.extend(["--flash-mib", "1024", "--json", "--folder", &place]);
+        arguments.extend(["--flash-mib", "1536", "--json", "--folder", &place]);
         let record = json(&perf(&arguments));
         let found = &record["peers"][0];
         assert_eq!(found["peer"], peer);

@@ -43,7 +43,10 @@ pub struct Contestant {
     /// What the sweep found.
     pub sweep: Vec<(Width, Round)>,
     /// The best of it.
-    pub best: Width,
+    best: Width,
+    /// What the rounds are measured at: the best, or, in an open loop, the widest, so that no arrival waits
+    /// in the generator.
+    pub at: Width,
     /// The rounds that count.
     pub rounds: Vec<Round>,
     /// Latency over all of them, in nanoseconds.
@@ -59,6 +62,7 @@ impl Contestant {
             source,
             sweep: Vec::new(),
             best,
+            at: best,
             rounds: Vec::new(),
             latency: load::histogram(),
         }
@@ -99,12 +103,6 @@ impl<'a> Contest<'a> {
     /// Without peers.
     pub fn new(options: &'a Compare, pattern: &'a Pattern) -> Contest<'a> {
         Contest { options, pattern, contestants: Vec::new(), dropped: 0, rate: None }
-    }
-
-    /// Adds a peer that serves.
-    pub fn add(&mut self, contestant: Contestant) -> Result<()> {
-        self.contestants.push(contestant);
-        Ok(())
     }
 
     /// Name of the first one, to which ratios are.
@@ -205,6 +203,9 @@ impl<'a> Contest<'a> {
         self.rate = (figure == Figure::Tail).then_some(TAIL_SHARE * lowest);
         self.dropped = 0;
         for contestant in &mut self.contestants {
+            let widest = contestant.sweep.iter().map(|(width, _)| *width);
+            let widest = widest.max_by_key(|width| width.connections * width.depth);
+            contestant.at = self.rate.and(widest).unwrap_or(contestant.best);
             contestant.rounds.clear();
             contestant.latency = load::histogram();
         }
@@ -212,8 +213,8 @@ impl<'a> Contest<'a> {
         while counted < self.options.rounds && self.dropped <= DROPPED_PER_ROUND * self.options.rounds {
             let mut found = Vec::new();
             for place in 0..self.contestants.len() {
-                let best = self.contestants[place].best;
-                found.push(self.measure(place, best, self.rate, self.options.seconds)?);
+                let at = self.contestants[place].at;
+                found.push(self.measure(place, at, self.rate, self.options.seconds)?);
             }
             if found.iter().any(|(round, _)| round.sample.steal_share > STEAL_MAX) {
                 self.dropped += 1;

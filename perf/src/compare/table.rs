@@ -44,7 +44,7 @@ pub fn print(object_len: Option<u64>, figure: Figure, contest: &Contest<'_>) {
         println!(
             "| {} | {} | {} | {} | {} | {} | {} | {:.1} % | {:.0} % | {:.1} | {} | {} |",
             contestant.name(),
-            contestant.best,
+            contestant.at,
             text(field(|round| round.sample.rate), 0),
             text(field(|round| round.sample.bytes_rate / 1e9), 2),
             text(field(|round| round.sample.p50_us), 0),
@@ -104,7 +104,7 @@ pub fn to_json(options: &Compare, object_len: Option<u64>, figure: Figure, conte
         let field = |field: fn(&Round) -> f64| spread_json(of(contestant, field));
         let to_first = |field: fn(&Round) -> f64| spread_json(ratio(first, contestant, field));
         json!({
-            "peer": contestant.name(), "at": contestant.best.to_string(), "sweep": sweep,
+            "peer": contestant.name(), "at": contestant.at.to_string(), "sweep": sweep,
             "rounds": contestant.rounds.iter().map(round_json).collect::<Vec<_>>(),
             "per_second": field(|round| round.sample.rate),
             "bytes_per_second": field(|round| round.sample.bytes_rate),

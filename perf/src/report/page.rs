@@ -9,11 +9,11 @@ use super::Records;
 use super::chart::{Chart, Line, Scale, escape, short};
 use crate::measure::length;
 
-const STYLE: &str = "body{font:15px/1.45 system-ui,sans-serif;max-width:1000px;margin:2em auto;padding:0 1em;color:#222}\
+const STYLE: &str = "body{font:15px/1.45 system-ui,sans-serif;max-width:1120px;margin:2em auto;padding:0 1em;color:#222}\
 h1{font-size:1.6em}h2{font-size:1.25em;margin-top:2em;border-bottom:1px solid #ccc}h3{font-size:1.05em;margin-top:1.6em}\
-table{border-collapse:collapse;margin:.8em 0;font-size:.88em}td,th{padding:.25em .6em;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}\
-td:first-child,th:first-child{text-align:left}.note{color:#666;font-size:.88em}.scroll{overflow-x:auto}\
-svg{width:100%;height:auto;max-width:820px;display:block}svg text{font:12px system-ui,sans-serif;fill:#333}\
+table{border-collapse:collapse;margin:.8em 0;font-size:.88em}td,th{padding:.25em .6em;border-bottom:1px solid #ddd;text-align:right;vertical-align:top}\
+td:first-child,th:first-child{text-align:left;white-space:nowrap}.note{color:#666;font-size:.88em}.scroll{overflow-x:auto}\
+svg{width:100%;height:auto;max-width:860px;display:block}svg text{font:12px system-ui,sans-serif;fill:#333}\
 .grid{stroke:#e2e2e2;stroke-width:1;fill:none}.line{fill:none;stroke-width:1.8}";
 
 /// The whole page.
@@ -181,9 +181,9 @@ fn comparison(body: &mut String, record: &Value, limits: &[Value]) {
     if figure != "Tail" {
         let sweep = |peer: &Value| {
             let found = list(peer, "sweep").iter().map(|point| &point["found"]);
-            let mut points: Vec<(f64, f64)> =
+            // In the order of the sweep: from few requests at a time to many.
+            let points =
                 found.map(|found| (number(&found["per_second"]), number(&found["p99_us"]))).collect();
-            points.sort_by(|a, b| a.1.total_cmp(&b.1));
             Line { name: name(peer, "peer"), points }
         };
         body.push_str(&hockey_stick(peers.iter().map(sweep).collect()));
