@@ -242,7 +242,7 @@ fn one(
     pattern: &Pattern,
 ) -> Result<()> {
     std::fs::create_dir_all(folder)?;
-    let mut contest = Contest::new(options, pattern);
+    let mut contest = Contest::new(options, pattern, case.object_len.is_none());
     for &peer in peers.iter().filter(|peer| peer.serves(case.tier)) {
         let resources = options.resources(case, std::path::absolute(folder.join(peer.name()))?);
         let cgroup = Cgroup::new(peer.name(), resources.memory_bytes).ok();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use hdrhistogram::Histogram;
+use hedgerow_wire::frame::Status;
 
 use super::{Compare, Figure, SET, Width};
 use crate::clock;
@@ -97,12 +98,14 @@ pub struct Contest<'a> {
     pub dropped: usize,
     /// The rate of an open loop.
     pub rate: Option<f64>,
+    /// Missing objects are put: a miss is an answer like others, and only gets are requests.
+    lookaside: bool,
 }
 
 impl<'a> Contest<'a> {
     /// Without peers.
-    pub fn new(options: &'a Compare, pattern: &'a Pattern) -> Contest<'a> {
-        Contest { options, pattern, contestants: Vec::new(), dropped: 0, rate: None }
+    pub fn new(options: &'a Compare, pattern: &'a Pattern, lookaside: bool) -> Contest<'a> {
+        Contest { options, pattern, contestants: Vec::new(), dropped: 0, rate: None, lookaside }
     }
 
     /// Name of the first one, to which ratios are.
@@ -222,7 +225,10 @@ impl<'a> Contest<'a> {
             }
             counted += 1;
             for (contestant, (round, outcome)) in self.contestants.iter_mut().zip(found) {
-                contestant.latency += &outcome.latency();
+                contestant.latency += &match self.lookaside {
+                    true => outcome.of(Class::Get).latency.clone(),
+                    false => outcome.latency(),
+                };
                 contestant.rounds.push(round);
             }
         }
@@ -241,14 +247,30 @@ impl<'a> Contest<'a> {
         let plan = Plan { rate, ..closed(width.connections, width.depth, seconds) };
         let before = machine::device_read_bytes(&self.options.folder)?;
         let begun = clock::now_ns();
-        let (sample, outcome) = measure(&contestant.running, &plan, &mut *contestant.source, self.pattern)
-            .with_context(|| format!("measuring {}", contestant.running.peer.name()))?;
+        let (mut sample, outcome) =
+            measure(&contestant.running, &plan, &mut *contestant.source, self.pattern)
+                .with_context(|| format!("measuring {}", contestant.running.peer.name()))?;
         let elapsed = (clock::now_ns() - begun) as f64 * 1e-9;
         let read = (machine::device_read_bytes(&self.options.folder)? - before) as f64;
         // The warm-up reads too: what is counted is as large a share of the reads as of the time.
         let objects = sample.bytes_rate * elapsed;
         let device_share = read / objects.max(1.0);
         let hit_share = outcome.hit_share();
+        if self.lookaside {
+            of_gets(&mut sample, &outcome);
+        }
         Ok((Round { sample, device_share, hit_share }, outcome))
     }
+}
+
+/// Makes the figures of all requests those of gets, missed ones included; latencies are those of hits.
+fn of_gets(sample: &mut Sample, outcome: &Outcome) {
+    let gets = outcome.of(Class::Get);
+    let answered: u64 = outcome.classes.iter().map(|tally| tally.answered).sum();
+    let us = |quantile| gets.latency.value_at_quantile(quantile) as f64 / 1e3;
+    sample.rate = gets.answered as f64 / outcome.seconds;
+    sample.bytes_rate = gets.bytes as f64 / outcome.seconds;
+    (sample.p50_us, sample.p99_us, sample.p999_us) = (us(0.5), us(0.99), us(0.999));
+    sample.cpu_us *= answered as f64 / gets.answered.max(1) as f64;
+    sample.failures.retain(|(status, _)| *status != Status::NotFound);
 }

@@ -28,6 +28,9 @@ pub fn print(object_len: Option<u64>, figure: Figure, contest: &Contest<'_>) {
     let Some(first) = contest.contestants.first() else { return };
     let size = object_len.map_or("mixed lengths".to_owned(), length);
     println!("\n{figure:?}, {size}: median [lowest..highest] of {} rounds in turns", first.rounds.len());
+    if figure == Figure::MetaCdn {
+        println!("requests are gets, hits and misses alike; latencies are those of hits");
+    }
     if let Some(rate) = contest.rate {
         println!("open loop, {rate:.0}/s: 60 % of the lowest peak");
     }

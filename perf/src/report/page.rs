@@ -129,7 +129,7 @@ fn comparison(body: &mut String, record: &Value, limits: &[Value]) {
         "Memory" => "GET from memory, closed loop",
         "Device" => "GET from the device, closed loop",
         "Tail" => "GET from the device, open loop at 60 % of the lowest peak",
-        _ => "A CDN's workload, cache of a tenth of its bytes, lookaside",
+        _ => "A CDN's workload, cache of a tenth of its bytes, lookaside: gets, latency of hits",
     };
     let size = len.map_or("mixed lengths".to_owned(), length);
     let _ = writeln!(body, "<h3>{}, {size}</h3>", escape(title));
