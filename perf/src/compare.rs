@@ -259,7 +259,7 @@ fn one(
     let Some(first) = contest.first() else { bail!("none of the peers serves {:?}", case.tier) };
     eprintln!("ratios are to {first}");
     match case.object_len {
-        Some(len) => contest.fill(case.objects, Sizes::Fixed(len))?,
+        Some(len) => contest.fill(case.objects, &Sizes::Fixed(len))?,
         None => contest.warm(options.flash_mib << 20, options.warm_seconds)?,
     }
     contest.sweep(&options.sweep)?;

@@ -63,7 +63,7 @@ pub fn describe() -> String {
         line.and_then(|line| line.split(": ").nth(1)).unwrap_or("?").trim().to_owned()
     };
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let cores = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
     format!(
         "{} (family {} model {}), {cores} cores, Linux {}",
         field("model name"),

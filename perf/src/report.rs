@@ -118,7 +118,7 @@ mod tests {
         let page = std::fs::read_to_string(folder.path().join("report.html")).unwrap();
         assert!(page.contains("a &lt;machine&gt;") && page.contains("slow &amp; steady"), "not escaped");
         // Half of what the bare loop reads.
-        assert!(page.contains("50 %"), "no share of the limit");
+        assert!(page.contains("50\u{a0}%"), "no share of the limit");
         for unwanted in ["http", "<script", "NaN", "inf"] {
             let found =
                 page.replace("http://www.w3.org/2000/svg", "").find(unwanted).map(|at| &page[at..at + 80]);

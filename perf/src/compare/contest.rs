@@ -113,32 +113,19 @@ impl<'a> Contest<'a> {
         self.contestants.first().map(Contestant::name)
     }
 
-    /// Puts every object into every peer.
-    pub fn fill(&mut self, objects: u64, sizes: Sizes) -> Result<()> {
-        for contestant in &mut self.contestants {
-            let name = contestant.name();
-            let mut source = Fill::new(SET, objects, sizes.clone());
-            source.by_get = contestant.running.reads_through();
-            let paced = contestant.running.peer == Peer::MemcachedExtstore;
-            let plan = Plan {
-                rate: paced.then(|| EXTSTORE_FILL / sizes.mean()),
-                duration: None,
-                warmup: Duration::ZERO,
-                ..closed(8, if contestant.running.endpoint.protocol.pipelines() { 4 } else { 1 }, 0.0)
-            };
-            let endpoint = contestant.running.endpoint.clone();
-            let begun = clock::now_ns();
-            let outcome = load::run(&endpoint, &plan, &mut source, self.pattern, &mut |_| {})
-                .with_context(|| format!("filling {name}"))?;
-            outcome.check()?;
-            let filled = outcome.of(Class::Fill);
-            let failures = filled.failures();
-            ensure!(filled.ok() > 0, "{name} took no object: {failures:?}");
-            if !failures.is_empty() {
-                println!("warning: {name} did not take all objects: {failures:?}");
+    /// Puts every object into every peer. One that cannot take them is left out; not so the first.
+    pub fn fill(&mut self, objects: u64, sizes: &Sizes) -> Result<()> {
+        let mut place = 0;
+        while place < self.contestants.len() {
+            let contestant = &mut self.contestants[place];
+            match fill(contestant, objects, sizes, self.pattern) {
+                Ok(()) => place += 1,
+                Err(error) if place == 0 => return Err(error),
+                Err(error) => {
+                    println!("warning: {} is left out: {error:#}", contestant.name());
+                    self.contestants.remove(place);
+                }
             }
-            contestant.running.seal().with_context(|| format!("sealing {name}"))?;
-            eprintln!("{name} filled in {:.1} s", (clock::now_ns() - begun) as f64 * 1e-9);
         }
         // What is still to be written does not disturb the first round.
         rustix::fs::sync();
@@ -273,4 +260,32 @@ fn of_gets(sample: &mut Sample, outcome: &Outcome) {
     (sample.p50_us, sample.p99_us, sample.p999_us) = (us(0.5), us(0.99), us(0.999));
     sample.cpu_us *= answered as f64 / gets.answered.max(1) as f64;
     sample.failures.retain(|(status, _)| *status != Status::NotFound);
+}
+
+/// Puts every object into a peer.
+fn fill(contestant: &mut Contestant, objects: u64, sizes: &Sizes, pattern: &Pattern) -> Result<()> {
+    let name = contestant.name();
+    let mut source = Fill::new(SET, objects, sizes.clone());
+    source.by_get = contestant.running.reads_through();
+    let paced = contestant.running.peer == Peer::MemcachedExtstore;
+    let plan = Plan {
+        rate: paced.then(|| EXTSTORE_FILL / sizes.mean()),
+        duration: None,
+        warmup: Duration::ZERO,
+        ..closed(8, if contestant.running.endpoint.protocol.pipelines() { 4 } else { 1 }, 0.0)
+    };
+    let endpoint = contestant.running.endpoint.clone();
+    let begun = clock::now_ns();
+    let outcome = load::run(&endpoint, &plan, &mut source, pattern, &mut |_| {})
+        .with_context(|| format!("filling {name}"))?;
+    outcome.check()?;
+    let filled = outcome.of(Class::Fill);
+    let failures = filled.failures();
+    ensure!(filled.ok() > 0, "{name} took no object: {failures:?}");
+    if !failures.is_empty() {
+        println!("warning: {name} did not take all objects: {failures:?}");
+    }
+    contestant.running.seal().with_context(|| format!("sealing {name}"))?;
+    eprintln!("{name} filled in {:.1} s", (clock::now_ns() - begun) as f64 * 1e-9);
+    Ok(())
 }

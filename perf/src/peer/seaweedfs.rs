@@ -35,13 +35,19 @@ pub fn start(running: &mut Running, resources: &Resources) -> Result<()> {
     let (port, grpc) = (free_port()?, free_port()?);
     let master: SocketAddr = ([127, 0, 0, 1], port).into();
     let folder = &resources.folder;
-    let words = |text: String| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     std::fs::create_dir_all(folder.join("master"))?;
     let arguments = format!(
         "master -ip 127.0.0.1 -ip.bind 127.0.0.1 -port {port} -port.grpc {grpc} -mdir {}/master -telemetry=false -volumeSizeLimitMB 30000",
         folder.display()
     );
-    running.spawn(resources, PROGRAM, &words(arguments))?;
+    // Five processes share the memory; half of it is for pages of their files.
+    let heap = format!("GOMEMLIMIT={}", resources.memory_bytes / 2 / (SERVERS as u64 + 1));
+    let words = |text: String| {
+        let mut words = vec![heap.clone(), PROGRAM.to_owned()];
+        words.extend(text.split_whitespace().map(str::to_owned));
+        words
+    };
+    running.spawn(resources, "env", &words(arguments))?;
     running.wait_for(master)?;
     let mut addresses = Vec::new();
     for server in 0..SERVERS {
@@ -52,7 +58,7 @@ pub fn start(running: &mut Running, resources: &Resources) -> Result<()> {
             "volume -ip 127.0.0.1 -ip.bind 127.0.0.1 -port {own} -port.grpc {own_grpc} -dir {} -max 20 -master 127.0.0.1:{port}.{grpc} -minFreeSpace 1 -volume.allowUntrustedRemoteEndpoints",
             data.display()
         );
-        running.spawn(resources, PROGRAM, &words(arguments))?;
+        running.spawn(resources, "env", &words(arguments))?;
         addresses.push(SocketAddr::from(([127, 0, 0, 1], own)));
     }
     for address in &addresses {

@@ -85,7 +85,7 @@ fn spread(value: &Value, scale: f64, digits: usize) -> String {
 }
 
 fn share(value: f64) -> String {
-    if value.is_finite() { format!("{:.0} %", 100.0 * value) } else { "-".to_owned() }
+    if value.is_finite() { format!("{:.0}\u{a0}%", 100.0 * value) } else { "-".to_owned() }
 }
 
 /// A latency curve over nines; the greatest value is where its count puts it.
