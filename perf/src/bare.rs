@@ -12,9 +12,9 @@ use crate::bare_server::{MEMORY_BYTES, REGION_BYTES, SIZES, device_set, memory_s
 use crate::load::{Next, Plan, Source};
 use crate::measure::{Series, Spread, closed_for, measure, print_table, spread};
 use crate::pattern::Pattern;
-use crate::request::{Answer, Kind, Request};
+use crate::request::{Answer, Class, Kind, Request};
 use crate::server::Server;
-use crate::sources::{Sizes, Uniform, put};
+use crate::sources::{Mixed, Sizes, put};
 use crate::{clock, machine, timer};
 
 /// How long and how often.
@@ -81,7 +81,7 @@ pub struct Puts {
 impl Source for Puts {
     fn next(&mut self) -> Next {
         self.next += 1;
-        Next::Request(put(self.set, self.next % self.objects, self.object_len, 0))
+        Next::Request(put(self.set, self.next % self.objects, self.object_len))
     }
 }
 
@@ -91,10 +91,10 @@ impl BareLoad {
         let len = SIZES[class];
         match self {
             BareLoad::Memory => {
-                Box::new(Uniform::gets(memory_set(class), MEMORY_BYTES / len, Sizes::Fixed(len)))
+                Box::new(Mixed::gets(memory_set(class), MEMORY_BYTES / len, Sizes::Fixed(len)))
             }
             BareLoad::Device => {
-                Box::new(Uniform::gets(device_set(class), REGION_BYTES / len, Sizes::Fixed(len)))
+                Box::new(Mixed::gets(device_set(class), REGION_BYTES / len, Sizes::Fixed(len)))
             }
             BareLoad::Put => Box::new(Puts { set: b'p', next: 0, objects: u64::MAX, object_len: len }),
         }
@@ -157,7 +157,7 @@ fn print_timers(server: &Server, rounds: &Rounds, pattern: &Pattern) -> Result<(
     println!("lateness of 5 ms timers in the bare server, us: p50 / p99 / p99.9 (most) of how many");
     let seconds = rounds.seconds() * rounds.count() as f64;
     for (name, load) in [("idle", 0.0), ("at 60 % load", 0.6)] {
-        let background = || Uniform::gets(memory_set(0), MEMORY_BYTES / SIZES[0], Sizes::Fixed(SIZES[0]));
+        let background = || Mixed::gets(memory_set(0), MEMORY_BYTES / SIZES[0], Sizes::Fixed(SIZES[0]));
         let rate = load * timer::full_rate(server, &mut background(), pattern)?;
         let mut source = timer::Probes::new(rate, 500.0, timer::delayed_ping(), Box::new(background()));
         let outcome = timer::probe(server, &mut source, seconds, pattern)?;
@@ -244,7 +244,7 @@ pub fn ping(budget: Duration) -> Request {
         object: 0,
         object_len: 0,
         deadline_us: budget.as_micros() as u32,
-        class: 1,
+        class: Class::Probe,
     }
 }
 

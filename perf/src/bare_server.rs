@@ -27,7 +27,7 @@ use smallvec::SmallVec;
 
 use crate::clock;
 use crate::pattern::Pattern;
-use crate::request::{Kind, Request, object_of_key};
+use crate::request::{Class, Kind, Request, object_of_key};
 
 /// Lengths of the objects that it holds.
 pub const SIZES: [u64; 3] = [4 << 10, 64 << 10, 1 << 20];
@@ -349,7 +349,7 @@ impl Peer {
 }
 
 fn seed(set: u8, object: u64) -> u64 {
-    let request = Request { kind: Kind::Put, set, object, object_len: 0, deadline_us: 0, class: 0 };
+    let request = Request { kind: Kind::Put, set, object, object_len: 0, deadline_us: 0, class: Class::Put };
     request.seed()
 }
 

@@ -16,7 +16,7 @@ use crate::load;
 use crate::pattern::Pattern;
 use crate::request::Request;
 use crate::server::{Server, daemon_binary};
-use crate::sources::{Sizes, Uniform, get};
+use crate::sources::{Mixed, Sizes, get};
 use crate::timer::{BUDGET_US, Probes, delayed_ping, describe, full_rate, probe, warn};
 use crate::{control, machine};
 
@@ -59,20 +59,20 @@ fn stall(server: &Server, options: &Deadline) -> Result<()> {
     Ok(())
 }
 
-fn stalled_get(next: Arc<AtomicU64>) -> Box<dyn FnMut() -> Request> {
+fn stalled_get(next: Arc<AtomicU64>) -> Box<dyn FnMut() -> Request + Send> {
     let (set, count, len) = STALLED;
     Box::new(move || {
         let object = next.fetch_add(1, Ordering::Relaxed) % count;
-        Request { deadline_us: BUDGET_US, ..get(set, object, len, 1) }
+        Request { deadline_us: BUDGET_US, ..get(set, object, len) }
     })
 }
 
-fn hot_gets() -> Uniform {
-    Uniform::gets(HOT.0, HOT.1, Sizes::Fixed(HOT.2))
+fn hot_gets() -> Mixed {
+    Mixed::gets(HOT.0, HOT.1, Sizes::Fixed(HOT.2))
 }
 
-fn bare_gets() -> Uniform {
-    Uniform::gets(memory_set(0), MEMORY_BYTES / SIZES[0], Sizes::Fixed(SIZES[0]))
+fn bare_gets() -> Mixed {
+    Mixed::gets(memory_set(0), MEMORY_BYTES / SIZES[0], Sizes::Fixed(SIZES[0]))
 }
 
 /// One state of the server: what was found over all rounds.

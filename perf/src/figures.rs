@@ -6,13 +6,13 @@ use anyhow::{Result, ensure};
 
 use crate::bare::{self, BareLoad, LOADS, Puts, Rounds, write_json};
 use crate::bare_server::{MEMORY_BYTES, REGION_BYTES, SIZES};
-use crate::connection::Check;
 use crate::load::{Mark, Plan, Source};
 use crate::machine;
-use crate::measure::{Series, closed, closed_for, measure, print_table};
-use crate::pattern::Pattern;
+use crate::measure::{Series, Watched, closed, closed_for, measure, print_table};
+use crate::pattern::{Check, Pattern};
+use crate::request::Class;
 use crate::server::{Server, daemon_binary};
-use crate::sources::{Fill, Sizes, Uniform};
+use crate::sources::{Fill, Mixed, Sizes};
 
 /// Which daemon, and how long.
 #[derive(Clone, Debug, clap::Args)]
@@ -42,10 +42,10 @@ pub fn start_daemon(binary: &Path, folder: &Path, core: usize, flags: &[&str]) -
 
 /// Puts objects `0..count` of a set; every one must be acknowledged.
 pub fn fill(server: &Server, set: u8, count: u64, sizes: Sizes, pattern: &Pattern) -> Result<()> {
-    let mut source = Fill { set, next: 0, end: count, sizes };
+    let mut source = Fill::new(set, count, sizes);
     let plan = Plan { duration: None, warmup: std::time::Duration::ZERO, ..closed(4, 8, 0.0) };
-    let outcome = crate::load::run(server.address, &plan, &mut source, pattern, &mut |_: Mark| {})?;
-    let failures = outcome.classes[0].failures();
+    let outcome = crate::load::run(&server.endpoint(), &plan, &mut source, pattern, &mut |_: Mark| {})?;
+    let failures = outcome.of(Class::Fill).failures();
     ensure!(failures.is_empty(), "putting objects failed: {failures:?}");
     Ok(())
 }
@@ -97,8 +97,8 @@ fn device_objects(options: &Figures, len: u64) -> u64 {
 fn source(options: &Figures, load: BareLoad, class: usize) -> Box<dyn Source> {
     let (len, set) = (SIZES[class], b'0' + class as u8);
     match load {
-        BareLoad::Memory => Box::new(Uniform::gets(set, MEMORY_BYTES / len, Sizes::Fixed(len))),
-        BareLoad::Device => Box::new(Uniform::gets(set, device_objects(options, len), Sizes::Fixed(len))),
+        BareLoad::Memory => Box::new(Mixed::gets(set, MEMORY_BYTES / len, Sizes::Fixed(len))),
+        BareLoad::Device => Box::new(Mixed::gets(set, device_objects(options, len), Sizes::Fixed(len))),
         BareLoad::Put => Box::new(Puts { set, next: 0, objects: REGION_BYTES / len, object_len: len }),
     }
 }

@@ -9,10 +9,11 @@ use hedgerow_wire::frame::Status;
 
 use crate::figures::{fill, start_daemon};
 use crate::load::{self, Mark};
-use crate::measure::closed;
+use crate::measure::{Watched, closed};
 use crate::pattern::Pattern;
+use crate::request::Class;
 use crate::server::{Server, daemon_binary};
-use crate::sources::{Sizes, Uniform};
+use crate::sources::{Mixed, Sizes};
 use crate::{control, machine};
 
 /// How many parts.
@@ -47,13 +48,13 @@ fn start(options: &IndexMemory, folder: &Path) -> Result<Server> {
 
 /// Every object that was acknowledged must still be there; a sample is read.
 fn check(server: &Server, objects: u64, object_len: u64, pattern: &Pattern) -> Result<()> {
-    let mut source = Uniform::gets(SET, objects, Sizes::Fixed(object_len));
+    let mut source = Mixed::gets(SET, objects, Sizes::Fixed(object_len));
     let plan = load::Plan { warmup: Duration::ZERO, ..closed(4, 8, 1.0) };
-    let outcome = load::run(server.address, &plan, &mut source, pattern, &mut |_: Mark| {})?;
+    let outcome = load::run(&server.endpoint(), &plan, &mut source, pattern, &mut |_: Mark| {})?;
     outcome.check()?;
-    let failures = outcome.classes[0].failures();
+    let failures = outcome.of(Class::Get).failures();
     ensure!(failures.is_empty(), "objects are missing after the restart: {failures:?}");
-    println!("  {} reads of them, all right", outcome.classes[0].statuses[Status::Ok as usize]);
+    println!("  {} reads of them, all right", outcome.of(Class::Get).statuses[Status::Ok as usize]);
     Ok(())
 }
 

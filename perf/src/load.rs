@@ -4,7 +4,7 @@
 //! or not there was room to send it; every answer is checked; what is not answered is an error; and the
 //! generator says how busy it was itself.
 
-use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -13,9 +13,10 @@ use hedgerow_wire::frame::Status;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::clock;
-use crate::connection::{Check, Connection, RECEIVE_BYTES};
-use crate::pattern::{Pattern, Random};
-use crate::request::{Answer, Request};
+use crate::connection::{Connection, RECEIVE_BYTES};
+use crate::driver::Endpoint;
+use crate::pattern::{Check, Checker, Pattern, Random};
+use crate::request::{Answer, Class, Request};
 
 /// Longest latency that is told apart, in nanoseconds.
 const LATENCY_MAX_NS: u64 = 120_000_000_000;
@@ -39,8 +40,6 @@ pub struct Plan {
     pub duration: Option<Duration>,
     /// How answers are checked.
     pub check: Check,
-    /// Number of request classes.
-    pub classes: usize,
 }
 
 /// What a source of requests says.
@@ -54,9 +53,17 @@ pub enum Next {
 }
 
 /// Where requests come from.
-pub trait Source {
+pub trait Source: Send {
     /// The next one.
     fn next(&mut self) -> Next;
+    /// One that does not wait for its turn in a schedule: a miss is filled as soon as there is room.
+    fn urgent(&mut self) -> Option<Request> {
+        None
+    }
+    /// When the next one is due, in nanoseconds since the start, if the source has times of its own.
+    fn due_ns(&self) -> Option<u64> {
+        None
+    }
     /// One was answered.
     fn answered(&mut self, answer: &Answer) {
         let _ = answer;
@@ -74,6 +81,10 @@ pub struct Tally {
     pub bytes: u64,
     /// Answered from the memory tier.
     pub from_memory: u64,
+    /// Fetched from its origin by a read-through server.
+    pub through: u64,
+    /// Answered `Ok` after its deadline.
+    pub late: u64,
     /// Answered without confirmation.
     pub unconfirmed: u64,
     /// Answered `Ok` with a byte that was not what it has to be.
@@ -91,6 +102,8 @@ impl Default for Tally {
             statuses: [0; Status::ALL.len()],
             bytes: 0,
             from_memory: 0,
+            through: 0,
+            late: 0,
             unconfirmed: 0,
             wrong: 0,
             latency: histogram(),
@@ -113,6 +126,9 @@ impl Tally {
         self.statuses[answer.status as usize] += 1;
         self.bytes += answer.bytes;
         self.from_memory += u64::from(answer.from_memory);
+        self.through += u64::from(answer.through);
+        let late = answer.end_ns > answer.start_ns + u64::from(answer.request.deadline_us) * 1000;
+        self.late += u64::from(late && answer.status == Status::Ok);
         self.unconfirmed += u64::from(answer.unconfirmed);
         self.wrong += u64::from(answer.wrong);
         match answer.status {
@@ -122,6 +138,20 @@ impl Tally {
             }
             _ => {}
         }
+    }
+
+    /// Adds what another thread counted.
+    fn merge(&mut self, other: &Tally) {
+        self.answered += other.answered;
+        self.statuses.iter_mut().zip(other.statuses).for_each(|(sum, count)| *sum += count);
+        self.bytes += other.bytes;
+        self.from_memory += other.from_memory;
+        self.through += other.through;
+        self.late += other.late;
+        self.unconfirmed += other.unconfirmed;
+        self.wrong += other.wrong;
+        self.latency += &other.latency;
+        self.refused_after += &other.refused_after;
     }
 
     /// Answered `Ok`.
@@ -141,17 +171,43 @@ impl Tally {
 
 /// What a run found.
 pub struct Outcome {
-    /// By class.
-    pub classes: Vec<Tally>,
+    /// By class: index it with `Class as usize`.
+    pub classes: [Tally; Class::ALL.len()],
     /// The time that counts, in seconds.
     pub seconds: f64,
-    /// Share of that time that the generator's thread was busy.
+    /// Share of that time that the generator's thread was busy; of its threads, the busiest.
     pub generator_share: f64,
     /// Open loop: requests that were due and had not found room at the end.
     pub unsent: u64,
 }
 
 impl Outcome {
+    /// What is known of one class.
+    pub fn of(&self, class: Class) -> &Tally {
+        &self.classes[class as usize]
+    }
+
+    /// Adds what another thread found in the same time.
+    fn merge(&mut self, other: &Outcome) {
+        self.classes.iter_mut().zip(&other.classes).for_each(|(sum, tally)| sum.merge(tally));
+        self.seconds = self.seconds.max(other.seconds);
+        self.generator_share = self.generator_share.max(other.generator_share);
+        self.unsent += other.unsent;
+    }
+
+    /// Of all gets, the share that was there: neither missed nor fetched from an origin.
+    pub fn hit_share(&self) -> f64 {
+        let gets = self.of(Class::Get);
+        (gets.ok() - gets.through) as f64 / gets.answered.max(1) as f64
+    }
+
+    /// Latency over all classes.
+    pub fn latency(&self) -> Histogram<u64> {
+        let mut sum = histogram();
+        self.classes.iter().for_each(|tally| sum += &tally.latency);
+        sum
+    }
+
     /// Answered `Ok` per second, over all classes.
     pub fn rate(&self) -> f64 {
         self.classes.iter().map(Tally::ok).sum::<u64>() as f64 / self.seconds
@@ -181,44 +237,106 @@ pub enum Mark {
     End,
 }
 
+/// What a run has done so far, for a line that says so while it runs.
+#[derive(Default)]
+pub struct Progress {
+    /// Answered `Ok`, what does not count included.
+    pub ok: AtomicU64,
+    /// Answered otherwise.
+    pub failed: AtomicU64,
+    /// Bytes of objects.
+    pub bytes: AtomicU64,
+}
+
 struct Run<'a> {
     plan: &'a Plan,
-    pattern: &'a Pattern,
+    checker: Checker<'a>,
     connections: Vec<Connection>,
-    classes: Vec<Tally>,
+    classes: [Tally; Class::ALL.len()],
+    started_ns: u64,
     begin_ns: u64,
     end_ns: u64,
-    /// Open loop: when the next request is to be sent.
-    next_arrival_ns: u64,
+    /// When the next request is to be sent, if there is a schedule.
+    next_arrival_ns: Option<u64>,
     random: Random,
     source_ended: bool,
     turn: usize,
+    progress: &'a Progress,
 }
 
-/// Drives `source` against the server at `address`. `mark` is called when the time that counts begins and ends.
+/// Drives `source` against a server. `mark` is called when the time that counts begins and ends.
 pub fn run(
-    address: SocketAddr,
+    endpoint: &Endpoint,
     plan: &Plan,
     source: &mut dyn Source,
     pattern: &Pattern,
     mark: &mut dyn FnMut(Mark),
 ) -> Result<Outcome> {
-    let connections =
-        (0..plan.connections).map(|_| Connection::open(address, plan.check)).collect::<Result<_>>()?;
+    run_one(endpoint, plan, source, pattern, mark, &Progress::default())
+}
+
+/// As [`run`], with a thread and a share of connections and rate for each source.
+pub fn run_all(
+    endpoint: &Endpoint,
+    plan: &Plan,
+    sources: &mut [Box<dyn Source>],
+    pattern: &Pattern,
+    mark: &mut dyn FnMut(Mark),
+    progress: &Progress,
+) -> Result<Outcome> {
+    let count = sources.len();
+    let Some((first, others)) = sources.split_first_mut() else { bail!("no source") };
+    let share = |thread: usize| Plan {
+        connections: (plan.connections + count - 1 - thread) / count,
+        rate: plan.rate.map(|rate| rate / count as f64),
+        ..plan.clone()
+    };
+    if plan.connections < count {
+        bail!("{count} threads need as many connections");
+    }
+    std::thread::scope(|scope| {
+        let mut threads = Vec::new();
+        for (place, source) in others.iter_mut().enumerate() {
+            let plan = share(place + 1);
+            let one = move || run_one(endpoint, &plan, &mut **source, pattern, &mut |_| {}, progress);
+            threads.push(scope.spawn(one));
+        }
+        let mut outcome = run_one(endpoint, &share(0), &mut **first, pattern, mark, progress)?;
+        for thread in threads {
+            match thread.join() {
+                Ok(other) => outcome.merge(&other?),
+                Err(_) => bail!("a thread of the generator panicked"),
+            }
+        }
+        Ok(outcome)
+    })
+}
+
+fn run_one(
+    endpoint: &Endpoint,
+    plan: &Plan,
+    source: &mut dyn Source,
+    pattern: &Pattern,
+    mark: &mut dyn FnMut(Mark),
+    progress: &Progress,
+) -> Result<Outcome> {
+    let connections = (0..plan.connections).map(|_| Connection::open(endpoint)).collect::<Result<_>>()?;
     let now = clock::now_ns();
     let begin_ns = now + plan.warmup.as_nanos() as u64;
     let end_ns = plan.duration.map_or(u64::MAX, |duration| begin_ns + duration.as_nanos() as u64);
     let mut run = Run {
         plan,
-        pattern,
+        checker: Checker { pattern, check: plan.check },
         connections,
-        classes: vec![Tally::default(); plan.classes],
+        classes: Default::default(),
+        started_ns: now,
         begin_ns,
         end_ns,
-        next_arrival_ns: now,
+        next_arrival_ns: plan.rate.map(|_| now),
         random: Random::new(now),
         source_ended: false,
         turn: 0,
+        progress,
     };
     run.drive(source, mark)
 }
@@ -264,10 +382,10 @@ impl Run<'_> {
             (Some(begun), Some(ended)) => (begun, ended),
             _ => bail!("the run ended before it began to count"),
         };
-        let unsent = if self.plan.rate.is_some() && !self.source_ended {
-            (to.saturating_sub(self.next_arrival_ns) as f64 * 1e-9 * self.plan.rate.unwrap_or(0.0)) as u64
-        } else {
-            0
+        let overdue_ns = self.next_arrival_ns.map_or(0, |next| to.saturating_sub(next));
+        let unsent = match self.plan.rate {
+            Some(rate) if !self.source_ended => (overdue_ns as f64 * 1e-9 * rate) as u64,
+            _ => 0,
         };
         Ok(Outcome {
             classes: std::mem::take(&mut self.classes),
@@ -280,25 +398,31 @@ impl Run<'_> {
     /// Queues what is to be sent now.
     fn issue(&mut self, source: &mut dyn Source, now: u64) {
         while !self.source_ended {
-            let start_ns = match self.plan.rate {
-                Some(_) if self.next_arrival_ns > now => return,
-                Some(_) => self.next_arrival_ns,
-                None => now,
-            };
             let count = self.connections.len();
             let turn = (0..count).map(|i| (self.turn + i) % count);
             let room = turn.into_iter().find(|&i| self.connections[i].under_way() < self.plan.depth);
             let Some(place) = room else { return };
+            self.turn = place + 1;
+            if let Some(request) = source.urgent() {
+                self.connections[place].send(request, now, &self.checker);
+                continue;
+            }
+            if let Some(due_ns) = source.due_ns() {
+                self.next_arrival_ns = Some(self.started_ns + due_ns);
+            }
+            if self.next_arrival_ns.is_some_and(|next| next > now) {
+                return;
+            }
+            let start_ns = self.next_arrival_ns.unwrap_or(now);
             match source.next() {
-                Next::Request(request) => self.connections[place].send(request, start_ns, self.pattern),
+                Next::Request(request) => self.connections[place].send(request, start_ns, &self.checker),
                 Next::Wait => return,
                 Next::End => self.source_ended = true,
             }
-            self.turn = place + 1;
             if let Some(rate) = self.plan.rate {
                 // Inter-arrival times of a Poisson process.
-                let gap = -(1.0 - self.random.unit()).ln() / rate;
-                self.next_arrival_ns += (gap * 1e9) as u64;
+                let gap_ns = -(1.0 - self.random.unit()).ln() / rate * 1e9;
+                self.next_arrival_ns = self.next_arrival_ns.map(|next| next + gap_ns as u64);
             }
         }
     }
@@ -307,7 +431,7 @@ impl Run<'_> {
     fn wait(&mut self, now: u64, issuing: bool, buffer: &mut [u8], done: &mut Vec<Answer>) -> Result<()> {
         let mut wake_ns = now + 100_000_000;
         for (applies, at) in [
-            (issuing && self.plan.rate.is_some(), self.next_arrival_ns),
+            (issuing, self.next_arrival_ns.unwrap_or(0)),
             (issuing && now < self.begin_ns, self.begin_ns),
             (issuing, self.end_ns),
         ] {
@@ -332,16 +456,20 @@ impl Run<'_> {
         let readable = PollFlags::IN | PollFlags::ERR | PollFlags::HUP;
         let ready: Vec<bool> = waited.iter().map(|fd| fd.revents().intersects(readable)).collect();
         for (connection, _) in self.connections.iter_mut().zip(&ready).filter(|(_, ready)| **ready) {
-            while connection.receive(buffer, self.pattern, done)? {}
+            while connection.receive(buffer, &self.checker, done)? {}
         }
         Ok(())
     }
 
     fn count(&mut self, answer: &Answer) {
+        let ok = answer.status == Status::Ok;
+        let counter = if ok { &self.progress.ok } else { &self.progress.failed };
+        counter.fetch_add(1, Ordering::Relaxed);
+        self.progress.bytes.fetch_add(answer.bytes, Ordering::Relaxed);
         // Closed loop: what was answered in the time; open loop: what was due in it.
-        let at = if self.plan.rate.is_some() { answer.start_ns } else { answer.end_ns };
+        let at = if self.next_arrival_ns.is_some() { answer.start_ns } else { answer.end_ns };
         if (self.begin_ns..self.end_ns).contains(&at) {
-            self.classes[answer.request.class].add(answer);
+            self.classes[answer.request.class as usize].add(answer);
         }
     }
 }

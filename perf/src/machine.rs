@@ -1,5 +1,7 @@
 //! The machine that a figure is of, and who else was using it meanwhile.
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
@@ -40,6 +42,19 @@ impl Ticks {
     }
 }
 
+/// Bytes that the device below a folder has read so far, for anybody (sectors of /proc/diskstats).
+pub fn device_read_bytes(folder: &Path) -> Result<u64> {
+    let device = rustix::fs::stat(folder)?.st_dev;
+    let (major, minor) = (rustix::fs::major(device).to_string(), rustix::fs::minor(device).to_string());
+    let text = std::fs::read_to_string("/proc/diskstats")?;
+    let sectors = text.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [a, b, _, _, _, sectors, ..] = fields[..] else { return None };
+        (a == major && b == minor).then(|| sectors.parse::<u64>().ok())?
+    });
+    Ok(512 * sectors.with_context(|| format!("/proc/diskstats has no device {major}:{minor}"))?)
+}
+
 /// One line that says what this machine is.
 pub fn describe() -> String {
     let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -48,7 +63,7 @@ pub fn describe() -> String {
         line.and_then(|line| line.split(": ").nth(1)).unwrap_or("?").trim().to_owned()
     };
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let cores = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
     format!(
         "{} (family {} model {}), {cores} cores, Linux {}",
         field("model name"),

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use hedgerow_perf::{
-    bare, bare_server, command, control, deadline, figures, index_memory, instructions, replay, turnover,
+    bare, bare_server, compare, control, deadline, figures, index_memory, instructions, limit, origin,
+    report, run, turnover,
 };
 
 #[derive(Parser)]
@@ -25,8 +26,6 @@ enum Command {
     Deadline(deadline::Deadline),
     /// What a million parts cost in memory and at a restart
     IndexMemory(index_memory::IndexMemory),
-    /// A storage cluster's block requests, every byte checked
-    Replay(replay::Replay),
     /// A CDN's workload through small shards, until they have been filled many times over
     Turnover(turnover::Turnover),
     /// A daemon's counters that are not zero
@@ -35,10 +34,19 @@ enum Command {
         #[arg(long, default_value = "127.0.0.1:7400")]
         address: std::net::SocketAddr,
     },
-    /// Any load against any daemon
-    Load(command::Load),
     /// How many instructions the hot pieces of a request take, beside what was recorded
     Instructions(instructions::Instructions),
+    /// Any load, or a trace, against any server
+    Run(run::Run),
+    /// Peers beside Hedgerow, in turns, with the same cores, memory and flash
+    Compare(compare::Compare),
+    /// What the machine can do at all: device, socket, copies, codes
+    Limit(limit::Limit),
+    /// One page of what runs left in a folder
+    Report(report::Report),
+    /// The origin of a read-through peer
+    #[command(hide = true)]
+    Origin,
     /// The bare server itself
     #[command(hide = true)]
     BareServe {
@@ -55,11 +63,14 @@ fn main() -> Result<()> {
         Command::Figures(options) => figures::run(&options),
         Command::Deadline(options) => deadline::run(&options),
         Command::IndexMemory(options) => index_memory::run(&options),
-        Command::Replay(options) => replay::run(&options),
         Command::Turnover(options) => turnover::run(&options),
         Command::Stats { address } => control::print_stats(address),
-        Command::Load(options) => command::run(&options),
         Command::Instructions(options) => instructions::run(&options),
+        Command::Run(options) => run::run(&options),
+        Command::Compare(options) => compare::run(&options),
+        Command::Limit(options) => limit::run(&options),
+        Command::Report(options) => report::run(&options),
+        Command::Origin => origin::serve(),
         Command::BareServe { folder, core } => bare_server::serve(&folder, core),
     }
 }

@@ -7,11 +7,10 @@ use hedgerow_wire::frame::Status;
 use serde_json::{Value, json};
 
 use crate::clock;
-use crate::connection::Check;
+use crate::driver::Endpoint;
 use crate::load::{self, BUSY_SHARE, Mark, Outcome, Plan, Source, Tally};
 use crate::machine::Ticks;
-use crate::pattern::Pattern;
-use crate::server::Server;
+use crate::pattern::{Check, Pattern};
 
 /// Rounds in which the hypervisor took more than this are not counted.
 pub const STEAL_MAX: f64 = 0.03;
@@ -27,6 +26,8 @@ pub struct Sample {
     pub p50_us: f64,
     /// 99 of 100 are at most this, in microseconds.
     pub p99_us: f64,
+    /// 999 of 1000.
+    pub p999_us: f64,
     /// Processor time of the server for each request, in microseconds.
     pub cpu_us: f64,
     /// Share of the time that the server's threads were busy.
@@ -43,9 +44,30 @@ pub struct Sample {
     pub from_memory: f64,
 }
 
+impl Sample {
+    /// All of it.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "per_second": self.rate, "bytes_per_second": self.bytes_rate, "p50_us": self.p50_us,
+            "p99_us": self.p99_us, "p999_us": self.p999_us, "server_cpu_us": self.cpu_us,
+            "server_share": self.server_share, "generator_share": self.generator_share,
+            "others_share": self.others_share, "steal_share": self.steal_share,
+            "failed": self.failures.iter().map(|(_, count)| count).sum::<u64>(), "from_memory": self.from_memory,
+        })
+    }
+}
+
+/// A server whose processor time can be looked at.
+pub trait Watched {
+    /// Where requests go.
+    fn endpoint(&self) -> Endpoint;
+    /// Processor time that it used so far, in nanoseconds.
+    fn cpu_ns(&self) -> Result<u64>;
+}
+
 /// Runs a load and looks at server, generator and machine meanwhile. The figures are those of all classes.
 pub fn measure(
-    server: &Server,
+    server: &dyn Watched,
     plan: &Plan,
     source: &mut dyn Source,
     pattern: &Pattern,
@@ -58,14 +80,13 @@ pub fn measure(
         own.push(clock::thread_cpu_ns());
         ticks.push(Ticks::read());
     };
-    let outcome = load::run(server.address, plan, source, pattern, &mut mark)?;
+    let outcome = load::run(&server.endpoint(), plan, source, pattern, &mut mark)?;
     outcome.check()?;
     let (begin, end) = (cpu.remove(0)?, cpu.remove(0)?);
     let (ticks_begin, ticks_end) = (ticks.remove(0)?, ticks.remove(0)?);
     let cpu_ns = end - begin;
     let (others_share, steal_share) = ticks_end.others_since(ticks_begin, cpu_ns + own[1] - own[0]);
-    let mut latency = load::histogram();
-    outcome.classes.iter().for_each(|tally| latency += &tally.latency);
+    let latency = outcome.latency();
     let answered: u64 = outcome.classes.iter().map(|tally| tally.answered).sum();
     let ok: u64 = outcome.classes.iter().map(Tally::ok).sum();
     let from_memory: u64 = outcome.classes.iter().map(|tally| tally.from_memory).sum();
@@ -74,6 +95,7 @@ pub fn measure(
         bytes_rate: outcome.bytes_rate(),
         p50_us: latency.value_at_quantile(0.5) as f64 / 1e3,
         p99_us: latency.value_at_quantile(0.99) as f64 / 1e3,
+        p999_us: latency.value_at_quantile(0.999) as f64 / 1e3,
         cpu_us: cpu_ns as f64 / 1e3 / answered.max(1) as f64,
         server_share: cpu_ns as f64 * 1e-9 / outcome.seconds,
         generator_share: outcome.generator_share,
@@ -134,18 +156,7 @@ impl Series {
 
     /// All of it.
     pub fn to_json(&self) -> Value {
-        let samples: Vec<Value> = self
-            .samples
-            .iter()
-            .map(|s| {
-                json!({
-                    "per_second": s.rate, "bytes_per_second": s.bytes_rate, "p50_us": s.p50_us, "p99_us": s.p99_us,
-                    "server_cpu_us": s.cpu_us, "server_share": s.server_share, "generator_share": s.generator_share,
-                    "others_share": s.others_share, "steal_share": s.steal_share, "failed": s.failures.iter().map(|(_, count)| count).sum::<u64>(),
-                    "from_memory": s.from_memory,
-                })
-            })
-            .collect();
+        let samples: Vec<Value> = self.samples.iter().map(Sample::to_json).collect();
         json!({ "name": self.name, "object_len": self.object_len, "rounds": samples })
     }
 }
@@ -219,7 +230,6 @@ pub fn closed(connections: usize, depth: usize, seconds: f64) -> Plan {
         warmup: Duration::from_secs_f64((seconds / 4.0).min(0.5)),
         duration: Some(Duration::from_secs_f64(seconds)),
         check: Check::Stamps,
-        classes: 2,
     }
 }
 

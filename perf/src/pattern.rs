@@ -123,6 +123,34 @@ impl Pattern {
     }
 }
 
+/// How much of every answer is looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum Check {
+    /// That each block is the one that was asked for.
+    Stamps,
+    /// Every byte, against what was put.
+    All,
+}
+
+/// A pattern, and how answers are checked against it.
+#[derive(Clone, Copy)]
+pub struct Checker<'a> {
+    /// The bytes that there have to be.
+    pub pattern: &'a Pattern,
+    /// How many of them are looked at.
+    pub check: Check,
+}
+
+impl Checker<'_> {
+    /// Whether these are the bytes from `offset` of the object with this seed.
+    pub fn is_right(&self, seed: u64, offset: u64, bytes: &[u8]) -> bool {
+        match self.check {
+            Check::Stamps => Pattern::check_stamps(seed, offset, bytes),
+            Check::All => self.pattern.check_all(seed, offset, bytes),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

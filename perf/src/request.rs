@@ -15,10 +15,47 @@ pub enum Kind {
     },
     /// Store all of it.
     Put,
+    /// Remove it.
+    Delete,
     /// Ask what is known of it.
     Stat,
     /// Answered after the request's deadline budget, by the bare server only.
     DelayedPing,
+}
+
+/// Requests of one class are counted together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Class {
+    /// Whole objects.
+    Get,
+    /// Part of an object.
+    Range,
+    /// Stored because the load has puts.
+    Put,
+    /// Removed.
+    Delete,
+    /// Stored because it was missing.
+    Fill,
+    /// What is measured beside a load.
+    Probe,
+}
+
+impl Class {
+    /// All of them, in their order.
+    pub const ALL: [Class; 6] =
+        [Class::Get, Class::Range, Class::Put, Class::Delete, Class::Fill, Class::Probe];
+
+    /// As people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Class::Get => "get",
+            Class::Range => "range",
+            Class::Put => "put",
+            Class::Delete => "delete",
+            Class::Fill => "fill",
+            Class::Probe => "probe",
+        }
+    }
 }
 
 /// One request of a load.
@@ -34,14 +71,19 @@ pub struct Request {
     pub object_len: u64,
     /// Deadline in microseconds.
     pub deadline_us: u32,
-    /// Requests of one class are counted together.
-    pub class: usize,
+    /// What it is counted with.
+    pub class: Class,
 }
 
 impl Request {
     /// The seed of the object's bytes.
     pub fn seed(&self) -> u64 {
         crate::pattern::mix(self.object ^ u64::from(self.set) << 56)
+    }
+
+    /// Whether it asks for less than all of an object.
+    pub fn is_range(&self) -> bool {
+        matches!(self.kind, Kind::Get { offset, length } if offset > 0 || length < self.object_len)
     }
 
     /// The object's key: the set and 16 hexadecimal digits.
@@ -84,14 +126,35 @@ pub struct Answer {
     pub status: Status,
     /// Bytes of the object that came.
     pub bytes: u64,
-    /// It came from the memory tier.
+    /// It came from the memory tier, as far as the server says so.
     pub from_memory: bool,
+    /// A read-through server had to fetch it from its origin.
+    pub through: bool,
     /// The version could not be confirmed.
     pub unconfirmed: bool,
     /// Status is `Ok`, and a byte of it was not what it has to be.
     pub wrong: bool,
     /// The body of an answer to `Stat`, or of a refusal.
     pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// What becomes the answer of a request that was to be sent at `start_ns`.
+    pub fn pending(request: Request, start_ns: u64, sent_ns: u64) -> Answer {
+        Answer {
+            request,
+            start_ns,
+            sent_ns,
+            end_ns: 0,
+            status: Status::Internal,
+            bytes: 0,
+            from_memory: false,
+            through: false,
+            unconfirmed: false,
+            wrong: false,
+            body: Vec::new(),
+        }
+    }
 }
 
 #[cfg(test)]

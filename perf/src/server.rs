@@ -10,6 +10,9 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::clock;
+use crate::driver::Endpoint;
+use crate::measure::Watched;
+use crate::process;
 
 /// What a server says last before it serves.
 const LISTENING: &str = "listening on ";
@@ -61,17 +64,6 @@ impl Server {
         PathBuf::from(format!("/proc/{}/{file}", self.child.id()))
     }
 
-    /// Processor time of all of its threads in nanoseconds, as the scheduler counts it.
-    pub fn cpu_ns(&self) -> Result<u64> {
-        let mut sum = 0;
-        for task in std::fs::read_dir(self.proc("task"))? {
-            // A thread may end meanwhile.
-            let Ok(text) = std::fs::read_to_string(task?.path().join("schedstat")) else { continue };
-            sum += text.split(' ').next().and_then(|first| first.parse::<u64>().ok()).unwrap_or(0);
-        }
-        Ok(sum)
-    }
-
     /// Memory of its own that is resident, in bytes.
     pub fn resident_bytes(&self) -> Result<u64> {
         let status = std::fs::read_to_string(self.proc("status"))?;
@@ -97,6 +89,16 @@ impl Server {
             bail!("the server ended with {status}");
         }
         Ok(Duration::from_nanos(clock::now_ns() - begun))
+    }
+}
+
+impl Watched for Server {
+    fn endpoint(&self) -> Endpoint {
+        Endpoint::hedgerow(self.address)
+    }
+
+    fn cpu_ns(&self) -> Result<u64> {
+        process::cpu_ns(self.pid())
     }
 }
 

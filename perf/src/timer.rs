@@ -7,22 +7,22 @@ use crate::bare::{lateness_ns, open, ping};
 use crate::load::{self, BUSY_SHARE, Next, Outcome, Source};
 use crate::measure::{closed, measure};
 use crate::pattern::{Pattern, Random};
-use crate::request::{Answer, Request};
+use crate::request::{Answer, Class, Request};
 use crate::server::Server;
 
 /// What is due when.
 pub const BUDGET_US: u32 = 5_000;
 
 /// A bare server's probe.
-pub fn delayed_ping() -> Box<dyn FnMut() -> Request> {
+pub fn delayed_ping() -> Box<dyn FnMut() -> Request + Send> {
     Box::new(|| ping(std::time::Duration::from_micros(u64::from(BUDGET_US))))
 }
 
-/// Probes (class 1) at `probe_rate` among a background load (class 0) at `rate`.
+/// Probes at `probe_rate` among a background load at `rate`.
 pub struct Probes {
     rate: f64,
     probe_rate: f64,
-    probe: Box<dyn FnMut() -> Request>,
+    probe: Box<dyn FnMut() -> Request + Send>,
     background: Box<dyn Source>,
     random: Random,
     /// How late the client had its answer, in nanoseconds.
@@ -42,7 +42,7 @@ impl Probes {
     pub fn new(
         rate: f64,
         probe_rate: f64,
-        probe: Box<dyn FnMut() -> Request>,
+        probe: Box<dyn FnMut() -> Request + Send>,
         background: Box<dyn Source>,
     ) -> Probes {
         Probes {
@@ -68,13 +68,13 @@ impl Probes {
 impl Source for Probes {
     fn next(&mut self) -> Next {
         if self.random.unit() * self.arrivals() < self.probe_rate {
-            return Next::Request(Request { class: 1, ..(self.probe)() });
+            return Next::Request(Request { class: Class::Probe, ..(self.probe)() });
         }
         self.background.next()
     }
 
     fn answered(&mut self, answer: &Answer) {
-        if answer.request.class != 1 {
+        if answer.request.class != Class::Probe {
             return;
         }
         if answer.status != self.expected {
@@ -128,7 +128,7 @@ pub fn describe(histogram: &Histogram<u64>) -> String {
 
 /// Says what makes a run doubtful.
 pub fn warn(outcome: &Outcome) {
-    let background = &outcome.classes[0];
+    let background = outcome.of(Class::Get);
     let partly = background.from_memory > 0 && background.from_memory < background.ok();
     if !background.failures().is_empty() || partly {
         println!(

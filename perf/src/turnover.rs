@@ -5,7 +5,7 @@ use std::collections::{HashSet, VecDeque};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use hedgerow_wire::Code;
 use hedgerow_wire::frame::Status;
 use hedgerow_wire::limits::STRIPE_LEN_MAX;
@@ -13,22 +13,15 @@ use hedgerow_wire::messages::{Message, PartState, StatAnswer};
 
 use crate::figures::start_daemon;
 use crate::load::{self, Mark, Next, Outcome, Plan, Source};
-use crate::measure::closed;
-use crate::pattern::{Pattern, Random, mix};
-use crate::request::{Answer, Kind, Request};
+use crate::measure::{Watched, closed};
+use crate::pattern::{Pattern, mix};
+use crate::request::{Answer, Class, Kind, Request};
 use crate::server::daemon_binary;
-use crate::sources::{DEADLINE_US, Sizes, get, put};
+use crate::sources::{DEADLINE_US, Mixed, get};
+use crate::workload::{CDN_CACHE_BYTES, meta_cdn};
 use crate::{control, machine};
 
-const SIZES: &str = include_str!("../traces/meta-cdn-sizes.csv");
-const POPULARITY: &str = include_str!("../traces/meta-cdn-popularity.csv");
-/// Share of gets whose key is never asked for again (`oneHits` of the workload).
-const ONE_HIT_SHARE: f64 = 0.008_844_707_140_632_665;
-/// The workload's own cache, in bytes: with less, only so large a share of the keys is asked for.
-const WORKLOAD_CACHE_BYTES: u64 = 8192 << 20;
 const SET: u8 = b'c';
-/// Numbers from here on are asked for once.
-const ONE_HITS: u64 = 1 << 40;
 
 /// How much, through what.
 #[derive(Clone, Debug, clap::Args)]
@@ -53,62 +46,11 @@ pub struct Turnover {
     flags: Vec<String>,
 }
 
-fn pairs(text: &str) -> Result<Vec<(u64, u64)>> {
-    let pair = |line: &str| {
-        let (a, b) = line.split_once(',').with_context(|| format!("'{line}' is no pair"))?;
-        Ok((a.parse()?, b.parse()?))
-    };
-    text.lines().skip(1).map(pair).collect()
-}
-
-/// Keys by their popularity: buckets of keys that are asked for alike often.
-struct Popularity {
-    /// Cumulated requests, first key, keys.
-    buckets: Vec<(u64, u64, u64)>,
-    requests: u64,
-    /// One of so many keys is asked for, chosen by its hash (spatial sampling: Waldspurger et al., FAST 2015).
-    one_of: u64,
-    random: Random,
-    one_hits: u64,
-}
-
-impl Popularity {
-    fn new(pairs: &[(u64, u64)], one_of: u64) -> Popularity {
-        let (mut requests, mut first) = (0, 0);
-        let mut buckets = Vec::new();
-        for &(keys, weight) in pairs {
-            requests += weight;
-            buckets.push((requests, first, keys));
-            first += keys;
-        }
-        Popularity { buckets, requests, one_of: one_of.max(1), random: Random::new(11), one_hits: 0 }
-    }
-
-    fn next(&mut self) -> u64 {
-        if self.random.unit() < ONE_HIT_SHARE {
-            self.one_hits += 1;
-            return ONE_HITS + self.one_hits;
-        }
-        loop {
-            let draw = self.random.below(self.requests);
-            let place = self.buckets.partition_point(|(upto, _, _)| *upto <= draw);
-            let (_, first, keys) = self.buckets[place];
-            let key = first + self.random.below(keys);
-            if mix(key).is_multiple_of(self.one_of) {
-                return key;
-            }
-        }
-    }
-}
-
-/// A cache beside its origin: what is not there is put. Gets are class 0, puts class 1.
+/// A cache beside its origin, until the device has been filled so often.
 struct Lookaside {
-    popularity: Popularity,
-    sizes: Sizes,
+    mixed: Mixed,
     code: Code,
     min_part: usize,
-    to_put: VecDeque<u64>,
-    putting: HashSet<u64>,
     put: HashSet<u64>,
     admitted_bytes: u64,
     end_bytes: u64,
@@ -129,32 +71,18 @@ impl Lookaside {
 
 impl Source for Lookaside {
     fn next(&mut self) -> Next {
-        if let Some(object) = self.to_put.pop_front() {
-            return Next::Request(put(SET, object, self.sizes.of(object), 1));
-        }
-        if self.admitted_bytes >= self.end_bytes {
-            return Next::End;
-        }
-        let object = self.popularity.next();
-        Next::Request(get(SET, object, self.sizes.of(object), 0))
+        if self.admitted_bytes >= self.end_bytes { Next::End } else { self.mixed.next() }
+    }
+
+    fn urgent(&mut self) -> Option<Request> {
+        self.mixed.urgent()
     }
 
     fn answered(&mut self, answer: &Answer) {
-        let object = answer.request.object;
-        match answer.request.kind {
-            Kind::Put => {
-                self.putting.remove(&object);
-                if answer.status == Status::Ok {
-                    self.put.insert(object);
-                    self.admitted_bytes += self.part_bytes(answer.request.object_len);
-                }
-            }
-            _ => {
-                let missing = matches!(answer.status, Status::NotFound | Status::Unavailable);
-                if missing && self.putting.insert(object) {
-                    self.to_put.push_back(object);
-                }
-            }
+        self.mixed.answered(answer);
+        if answer.request.kind == Kind::Put && answer.status == Status::Ok {
+            self.put.insert(answer.request.object);
+            self.admitted_bytes += self.part_bytes(answer.request.object_len);
         }
     }
 }
@@ -173,7 +101,7 @@ struct Parts {
 impl Source for Parts {
     fn next(&mut self) -> Next {
         let Some(object) = self.objects.pop_front() else { return Next::End };
-        let request = Request { kind: Kind::Stat, ..get(SET, object, 0, 0) };
+        let request = Request { kind: Kind::Stat, ..get(SET, object, 0) };
         Next::Request(Request { deadline_us: DEADLINE_US, ..request })
     }
 
@@ -216,19 +144,16 @@ pub fn run(options: &Turnover) -> Result<()> {
     let device_bytes = 6 * (options.shard_mib << 20);
     let object_bytes = device_bytes * code.k() as u64 / code.n() as u64;
     let mut source = Lookaside {
-        popularity: Popularity::new(&pairs(POPULARITY)?, WORKLOAD_CACHE_BYTES / object_bytes),
-        sizes: Sizes::weighted(pairs(SIZES)?),
+        mixed: meta_cdn(SET, CDN_CACHE_BYTES / object_bytes)?,
         code,
         min_part: 16 << 10,
-        to_put: VecDeque::new(),
-        putting: HashSet::new(),
         put: HashSet::new(),
         admitted_bytes: 0,
         end_bytes: (options.fulls * device_bytes as f64) as u64,
     };
     let plan = Plan { warmup: Duration::ZERO, duration: None, ..closed(4, 8, 0.0) };
     let pattern = Pattern::default();
-    let outcome = load::run(server.address, &plan, &mut source, &pattern, &mut |_: Mark| {})?;
+    let outcome = load::run(&server.endpoint(), &plan, &mut source, &pattern, &mut |_: Mark| {})?;
     print_load(&source, &outcome, device_bytes);
     outcome.check()?;
     print_counters(&server)?;
@@ -236,7 +161,7 @@ pub fn run(options: &Turnover) -> Result<()> {
     objects.sort_unstable_by_key(|object| mix(*object ^ 0x77));
     objects.truncate(options.stats);
     let mut parts = Parts { objects: objects.into(), ..Parts::default() };
-    load::run(server.address, &plan, &mut parts, &pattern, &mut |_: Mark| {})?;
+    load::run(&server.endpoint(), &plan, &mut parts, &pattern, &mut |_: Mark| {})?;
     println!(
         "of {} objects that were put: {} gone, {} with too few parts to be read, {} can be read",
         parts.gone + parts.remains + parts.readable,
@@ -253,7 +178,7 @@ pub fn run(options: &Turnover) -> Result<()> {
 }
 
 fn print_load(source: &Lookaside, outcome: &Outcome, device_bytes: u64) {
-    let (gets, puts) = (&outcome.classes[0], &outcome.classes[1]);
+    let (gets, puts) = (outcome.of(Class::Get), outcome.of(Class::Fill));
     println!(
         "{} gets ({:.1} % hits), {} puts of {} objects in {:.0} s; {:.1} device-fulls of {:.2} GiB; wrong {}",
         gets.answered,
@@ -292,29 +217,4 @@ fn print_counters(server: &crate::server::Server) -> Result<()> {
         println!("- {name}: {}", counter(name)?);
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_workload_is_the_published_one() {
-        let sizes = pairs(SIZES).unwrap();
-        let weight: u64 = sizes.iter().map(|(_, weight)| weight).sum();
-        let bytes: u64 = sizes.iter().map(|(len, weight)| len * weight).sum();
-        assert_eq!((weight, bytes / weight), (5_210_505, 33_024));
-        let popularity = Popularity::new(&pairs(POPULARITY).unwrap(), 8);
-        assert_eq!(popularity.requests, 36_904_177);
-        assert_eq!(popularity.buckets.iter().map(|(_, _, keys)| keys).sum::<u64>(), 7_489_207);
-    }
-
-    #[test]
-    fn one_key_of_so_many_is_asked_for() {
-        let mut popularity = Popularity::new(&[(100_000, 1_000)], 8);
-        let keys: HashSet<u64> =
-            (0..20_000).map(|_| popularity.next()).filter(|key| *key < ONE_HITS).collect();
-        assert!((9_000..13_500).contains(&keys.len()), "{} of about 12,500 keys", keys.len());
-        assert!(popularity.one_hits > 100, "{} of about 177", popularity.one_hits);
-    }
 }

@@ -1,0 +1,222 @@
+//! The device: O_DIRECT reads at random places and sequential writes, so many at a time, by one io_uring
+//! and nothing else, and by `fio` beside it.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use io_uring::{IoUring, opcode, types};
+use serde_json::Value;
+
+use super::{Found, Loop};
+use crate::clock;
+use crate::load::histogram;
+use crate::pattern::{Pattern, Random};
+
+const BLOCK_LEN: usize = 4096;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Direction {
+    Read,
+    Write,
+}
+
+/// Writes every block of a file.
+pub fn write_file(path: &Path, len: u64) -> Result<()> {
+    use std::io::Write;
+    let mut file = File::create(path).with_context(|| format!("creating {}", path.display()))?;
+    let mut block = vec![0; 1 << 20];
+    Pattern::default().fill(1, 0, &mut block);
+    for _ in 0..len >> 20 {
+        file.write_all(&block)?;
+    }
+    file.sync_all()?;
+    Ok(())
+}
+
+/// All loops over this file.
+pub fn loops(path: &Path, file_len: u64, sizes: &[usize], depths: &[u32]) -> Result<Vec<Loop>> {
+    let fio = Command::new("fio").arg("--version").output().is_ok();
+    if !fio {
+        println!("fio is not installed: its figures are left out (apt-get install fio)");
+    }
+    let mut loops = Vec::new();
+    for direction in [Direction::Read, Direction::Write] {
+        for &len in sizes {
+            for &depth in depths {
+                ensure!(
+                    len.is_multiple_of(BLOCK_LEN) && len > 0 && len as u64 <= file_len && depth > 0,
+                    "{len} bytes, {depth} at a time, cannot be read directly from a file of {file_len}"
+                );
+                let name = match direction {
+                    Direction::Read => "random reads",
+                    Direction::Write => "sequential writes",
+                };
+                let mut bare = Bare::open(path, file_len, direction, len, depth)?;
+                let run = Box::new(move |seconds| bare.run(seconds));
+                loops.push(Loop { name: format!("{name}, bare io_uring"), len, depth, run });
+                if fio {
+                    let path = path.to_owned();
+                    let run = Box::new(move |seconds| run_fio(&path, direction, len, depth, seconds));
+                    loops.push(Loop { name: format!("{name}, fio"), len, depth, run });
+                }
+            }
+        }
+    }
+    Ok(loops)
+}
+
+struct Bare {
+    file: File,
+    file_len: u64,
+    direction: Direction,
+    len: usize,
+    /// A buffer for each operation, and where in it the first aligned byte is.
+    buffers: Vec<(Vec<u8>, usize)>,
+    random: Random,
+    next: u64,
+}
+
+impl Bare {
+    fn open(path: &Path, file_len: u64, direction: Direction, len: usize, depth: u32) -> Result<Bare> {
+        let direct = rustix::fs::OFlags::DIRECT.bits() as i32;
+        let file = File::options().read(true).write(true).custom_flags(direct).open(path)?;
+        let buffer = |_| {
+            let bytes = vec![1u8; len + BLOCK_LEN];
+            let skip = bytes.as_ptr().align_offset(BLOCK_LEN);
+            (bytes, skip)
+        };
+        let buffers = (0..depth).map(buffer).collect();
+        Ok(Bare { file, file_len, direction, len, buffers, random: Random::new(3), next: 0 })
+    }
+
+    fn place(&mut self) -> u64 {
+        let places = self.file_len / self.len as u64;
+        let place = match self.direction {
+            Direction::Read => self.random.below(places),
+            Direction::Write => self.next % places,
+        };
+        self.next += 1;
+        place * self.len as u64
+    }
+
+    fn submit(&mut self, ring: &mut IoUring, slot: usize) -> Result<()> {
+        let offset = self.place();
+        let (fd, len) = (types::Fd(self.file.as_raw_fd()), self.len as u32);
+        let (buffer, skip) = &mut self.buffers[slot];
+        let at = buffer[*skip..].as_mut_ptr();
+        let entry = match self.direction {
+            Direction::Read => opcode::Read::new(fd, at, len).offset(offset).build(),
+            Direction::Write => opcode::Write::new(fd, at, len).offset(offset).build(),
+        };
+        // SAFETY: the buffer has `len` bytes from `at`, is used by one operation at a time (its slot's),
+        // and, like the file, stays until `drive` has seen the last completion; if it fails, `run` never frees the buffers.
+        unsafe { ring.submission().push(&entry.user_data(slot as u64)) }.context("the ring is full")
+    }
+
+    fn run(&mut self, seconds: f64) -> Result<Found> {
+        let found = self.drive(seconds);
+        if found.is_err() {
+            // Operations may be under way still: their buffers stay for ever.
+            std::mem::forget(std::mem::take(&mut self.buffers));
+        }
+        found
+    }
+
+    fn drive(&mut self, seconds: f64) -> Result<Found> {
+        let depth = self.buffers.len();
+        let mut ring = IoUring::new(depth.next_power_of_two() as u32).context("io_uring")?;
+        let mut started = vec![0; depth];
+        let mut latency = histogram();
+        let (begun, cpu) = (clock::now_ns(), clock::thread_cpu_ns());
+        let end = begun + (seconds * 1e9) as u64;
+        for (slot, started) in started.iter_mut().enumerate() {
+            *started = clock::now_ns();
+            self.submit(&mut ring, slot)?;
+        }
+        let (mut under_way, mut count, mut failed) = (depth, 0u64, None);
+        let mut over = begun;
+        while under_way > 0 {
+            ring.submit_and_wait(1)?;
+            let done: Vec<(usize, i32)> =
+                ring.completion().map(|entry| (entry.user_data() as usize, entry.result())).collect();
+            let now = clock::now_ns();
+            for (slot, result) in done {
+                under_way -= 1;
+                if result != self.len as i32 {
+                    failed = Some(result);
+                    continue;
+                }
+                latency.saturating_record(now - started[slot]);
+                count += 1;
+                over = now;
+                if now < end && failed.is_none() {
+                    started[slot] = now;
+                    self.submit(&mut ring, slot)?;
+                    under_way += 1;
+                }
+            }
+        }
+        if let Some(result) = failed {
+            anyhow::bail!("{:?} of {} bytes ended with {result}", self.direction, self.len);
+        }
+        let bytes = (count * self.len as u64) as f64;
+        let us = |quantile| latency.value_at_quantile(quantile) as f64 / 1e3;
+        Ok(Found {
+            bytes_per_second: bytes / ((over - begun) as f64 * 1e-9),
+            p50_us: us(0.5),
+            p99_us: us(0.99),
+            cpu_ns_per_byte: (clock::thread_cpu_ns() - cpu) as f64 / bytes,
+        })
+    }
+}
+
+fn run_fio(path: &Path, direction: Direction, len: usize, depth: u32, seconds: f64) -> Result<Found> {
+    let (rw, field) = match direction {
+        Direction::Read => ("randread", "read"),
+        Direction::Write => ("write", "write"),
+    };
+    let output = Command::new("fio")
+        .args(["--name=limit", "--direct=1", "--ioengine=io_uring", "--time_based", "--output-format=json"])
+        .arg(format!("--filename={}", path.display()))
+        .arg(format!("--rw={rw}"))
+        .arg(format!("--bs={len}"))
+        .arg(format!("--iodepth={depth}"))
+        .arg(format!("--runtime={}ms", (seconds * 1e3) as u64))
+        .output()
+        .context("starting fio")?;
+    let said = || String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.success(), "fio ended with {}: {}", output.status, said());
+    let json: Value = serde_json::from_slice(&output.stdout).with_context(said)?;
+    let job = &json["jobs"][0][field];
+    let number = |value: &Value| value.as_f64().context("a number in fio's answer");
+    Ok(Found {
+        bytes_per_second: number(&job["bw_bytes"])?,
+        p50_us: number(&job["clat_ns"]["percentile"]["50.000000"])? / 1e3,
+        p99_us: number(&job["clat_ns"]["percentile"]["99.000000"])? / 1e3,
+        cpu_ns_per_byte: 0.0,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_loop_reads_and_writes() {
+        // O_DIRECT is not there on every file system: the target folder has it wherever shards have.
+        let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let path = folder.path().join("file");
+        write_file(&path, 2 << 20).unwrap();
+        for direction in [Direction::Read, Direction::Write] {
+            let mut bare = Bare::open(&path, 2 << 20, direction, 65536, 4).unwrap();
+            let found = bare.run(0.0).unwrap();
+            assert!(found.bytes_per_second > 0.0 && found.p99_us >= found.p50_us, "{found:?}");
+            assert!(bare.next >= 4, "{} operations", bare.next);
+        }
+        assert!(loops(&path, 2 << 20, &[1000], &[1]).is_err());
+    }
+}

@@ -1,0 +1,221 @@
+//! Drawings: lines over two axes, as SVG.
+
+use std::fmt::Write;
+
+const WIDTH: f64 = 780.0;
+const HEIGHT: f64 = 340.0;
+const LEFT: f64 = 74.0;
+const RIGHT: f64 = 230.0;
+const TOP: f64 = 16.0;
+const BOTTOM: f64 = 48.0;
+/// Colours that colour-blind people tell apart (Okabe and Ito, 2008).
+const COLORS: [&str; 8] =
+    ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5c00", "#555555"];
+
+/// How values lie along an axis.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scale {
+    /// Evenly, from 0.
+    Linear,
+    /// By their logarithm.
+    Log,
+    /// Nines of a quantile: 0, 1, 2 are 0 %, 90 %, 99 %.
+    Nines,
+}
+
+/// One line.
+pub struct Line {
+    /// What it is.
+    pub name: String,
+    /// Its points: of a `Nines` axis, `x` is how many nines.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// A drawing.
+pub struct Chart<'a> {
+    /// What is along `x`.
+    pub x: (&'a str, Scale),
+    /// And along `y`.
+    pub y: (&'a str, Scale),
+    /// What is drawn.
+    pub lines: Vec<Line>,
+    /// Points are marked.
+    pub marks: bool,
+}
+
+/// Text that stands for itself in HTML and SVG.
+pub fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+/// A number with few digits and a suffix.
+pub fn short(value: f64) -> String {
+    let (scaled, suffix) = match value.abs() {
+        size if size >= 1e9 => (value / 1e9, "G"),
+        size if size >= 1e6 => (value / 1e6, "M"),
+        size if size >= 1e4 => (value / 1e3, "k"),
+        _ => (value, ""),
+    };
+    let digits = if scaled == scaled.trunc() || scaled.abs() >= 100.0 { 0 } else { 2 };
+    let text = format!("{scaled:.digits$}");
+    let text = if digits > 0 { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text };
+    format!("{text}{suffix}")
+}
+
+struct Axis {
+    scale: Scale,
+    from: f64,
+    to: f64,
+}
+
+impl Axis {
+    fn over(scale: Scale, values: impl Iterator<Item = f64> + Clone) -> Axis {
+        let most = values.clone().fold(f64::MIN, f64::max);
+        let least = values.fold(f64::MAX, f64::min);
+        let (from, to) = match scale {
+            Scale::Linear => (0.0, most * 1.05),
+            Scale::Log => (10f64.powf(least.log10().floor()), 10f64.powf(most.log10().ceil())),
+            Scale::Nines => (0.0, most.ceil().max(2.0)),
+        };
+        let to = if to > from { to } else { from + 1.0 };
+        Axis { scale, from, to }
+    }
+
+    /// Where a value is, from 0 to 1.
+    fn place(&self, value: f64) -> f64 {
+        match self.scale {
+            Scale::Log => (value.log10() - self.from.log10()) / (self.to.log10() - self.from.log10()),
+            _ => (value - self.from) / (self.to - self.from),
+        }
+    }
+
+    fn ticks(&self) -> Vec<(f64, String)> {
+        match self.scale {
+            Scale::Nines => (0..=self.to as i32).map(|nines| (f64::from(nines), percent(nines))).collect(),
+            Scale::Log => {
+                let powers = self.from.log10().round() as i32..=self.to.log10().round() as i32;
+                powers.map(|power| (10f64.powi(power), short(10f64.powi(power)))).collect()
+            }
+            Scale::Linear => {
+                let rough = (self.to / 5.0).max(f64::MIN_POSITIVE);
+                let unit = 10f64.powf(rough.log10().floor());
+                let step = [1.0, 2.0, 5.0, 10.0].map(|n| n * unit).into_iter().find(|step| *step >= rough);
+                let step = step.unwrap_or(rough);
+                let count = (self.to / step) as i32;
+                (0..=count).map(|n| (f64::from(n) * step, short(f64::from(n) * step))).collect()
+            }
+        }
+    }
+}
+
+fn percent(nines: i32) -> String {
+    match nines {
+        0 => "0 %".to_owned(),
+        1 => "90 %".to_owned(),
+        2 => "99 %".to_owned(),
+        more => format!("99.{} %", "9".repeat(more as usize - 2)),
+    }
+}
+
+impl Chart<'_> {
+    /// The drawing, or nothing if there is nothing to draw.
+    pub fn svg(&self) -> String {
+        let drawable = |&(x, y): &(f64, f64)| {
+            let fits = |value: f64, scale| value.is_finite() && (scale != Scale::Log || value > 0.0);
+            fits(x, self.x.1) && fits(y, self.y.1)
+        };
+        let points = || self.lines.iter().flat_map(|line| &line.points).filter(|point| drawable(point));
+        if points().next().is_none() {
+            return String::new();
+        }
+        let x = Axis::over(self.x.1, points().map(|point| point.0));
+        let y = Axis::over(self.y.1, points().map(|point| point.1));
+        let at_x = |value| LEFT + x.place(value) * (WIDTH - LEFT - RIGHT);
+        let at_y = |value| HEIGHT - BOTTOM - y.place(value) * (HEIGHT - TOP - BOTTOM);
+        let mut out = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\">\n"
+        );
+        let label = format!("{} by {}", self.y.0, self.x.0);
+        // Writing to a string does not fail.
+        let _ = writeln!(out, "<title>{}</title>", escape(&label));
+        let (bottom, right) = (HEIGHT - BOTTOM, WIDTH - RIGHT);
+        for (value, text) in x.ticks() {
+            let at = at_x(value);
+            let _ = writeln!(out, "<path class=\"grid\" d=\"M{at:.1} {TOP}V{bottom}\"/>");
+            let below = bottom + 16.0;
+            let _ = writeln!(out, "<text x=\"{at:.1}\" y=\"{below}\" text-anchor=\"middle\">{text}</text>");
+        }
+        for (value, text) in y.ticks() {
+            let at = at_y(value);
+            let _ = writeln!(out, "<path class=\"grid\" d=\"M{LEFT} {at:.1}H{right}\"/>");
+            let (beside, lower) = (LEFT - 6.0, at + 4.0);
+            let _ = writeln!(out, "<text x=\"{beside}\" y=\"{lower:.1}\" text-anchor=\"end\">{text}</text>");
+        }
+        let (middle, low) = ((LEFT + right) / 2.0, HEIGHT - 10.0);
+        let _ = writeln!(
+            out,
+            "<text x=\"{middle}\" y=\"{low}\" text-anchor=\"middle\">{}</text>",
+            escape(self.x.0)
+        );
+        let high = (TOP + bottom) / 2.0;
+        let _ = writeln!(
+            out,
+            "<text transform=\"translate(14 {high}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
+            escape(self.y.0)
+        );
+        for (number, line) in self.lines.iter().enumerate() {
+            let places: Vec<(f64, f64)> = line
+                .points
+                .iter()
+                .filter(|point| drawable(point))
+                .map(|&(x, y)| (at_x(x), at_y(y)))
+                .collect();
+            self.line(&mut out, number, &line.name, &places);
+        }
+        out.push_str("</svg>\n");
+        out
+    }
+
+    fn line(&self, out: &mut String, number: usize, name: &str, places: &[(f64, f64)]) {
+        let color = COLORS[number % COLORS.len()];
+        let dash = ["", "6 3", "2 3"][number / COLORS.len() % 3];
+        let path: Vec<String> = places.iter().map(|(x, y)| format!("{x:.1} {y:.1}")).collect();
+        let style = format!("stroke=\"{color}\" stroke-dasharray=\"{dash}\"");
+        if !path.is_empty() {
+            let _ = writeln!(out, "<path class=\"line\" {style} d=\"M{}\"/>", path.join("L"));
+        }
+        for (x, y) in places.iter().filter(|_| self.marks) {
+            let _ = writeln!(out, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\" fill=\"{color}\"/>");
+        }
+        let (x, y) = (WIDTH - RIGHT + 12.0, TOP + 12.0 + 17.0 * number as f64);
+        let (end, text) = (x + 18.0, x + 24.0);
+        let _ = writeln!(out, "<path class=\"line\" {style} d=\"M{x} {y}H{end}\"/>");
+        let lower = y + 4.0;
+        let _ = writeln!(out, "<text x=\"{text}\" y=\"{lower}\">{}</text>", escape(name));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_lie_where_they_belong() {
+        let axis = Axis::over(Scale::Log, [20.0, 5000.0].into_iter());
+        assert_eq!((axis.from, axis.to), (10.0, 10_000.0));
+        assert!((axis.place(100.0) - 1.0 / 3.0).abs() < 1e-9);
+        let names: Vec<String> = axis.ticks().into_iter().map(|tick| tick.1).collect();
+        assert_eq!(names, ["10", "100", "1000", "10k"]);
+        let axis = Axis::over(Scale::Linear, [0.0, 100.0].into_iter());
+        assert_eq!(axis.ticks().len(), 3);
+        assert_eq!([percent(1), percent(3)], ["90 %", "99.9 %"]);
+        assert_eq!([short(1234.5), short(1.5e6), short(0.25)], ["1234", "1.5M", "0.25"]);
+    }
+
+    #[test]
+    fn nothing_is_drawn_of_nothing() {
+        let lines = vec![Line { name: "a".to_owned(), points: vec![(1.0, 0.0), (f64::NAN, 1.0)] }];
+        let chart = Chart { x: ("x", Scale::Linear), y: ("y", Scale::Log), lines, marks: true };
+        assert_eq!(chart.svg(), "");
+    }
+}
