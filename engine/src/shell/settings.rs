@@ -59,7 +59,7 @@ pub struct Flags {
     #[arg(long, value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Bytes>,
-    /// What an acknowledged write promises: written, synced or buffered [default: written]
+    /// What an acknowledged write that asks for no more promises: written, synced or buffered [default: written]
     #[arg(long, value_name = "LEVEL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ack: Option<String>,
