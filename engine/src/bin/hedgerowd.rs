@@ -81,6 +81,11 @@ fn serve(settings: Settings) -> Result<(), String> {
     ended
 }
 
+/// `1 shard`, `2 shards`.
+fn counted(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
 fn describe(daemon: &Daemon) -> std::io::Result<()> {
     let settings = daemon.settings();
     let mut out = std::io::stdout().lock();
@@ -104,12 +109,13 @@ fn describe(daemon: &Daemon) -> std::io::Result<()> {
     )?;
     writeln!(
         out,
-        "{} shards, {} in all, {parts} parts found in {slowest:.1?}, {snapshots} of {} shards from snapshots; memory {}; {} cores, {role}",
-        daemon.shards.len(),
+        "{}, {} in all, {} found in {slowest:.1?}, {snapshots} of {} shards from snapshots; memory {}; {}, {role}",
+        counted(daemon.shards.len() as u64, "shard"),
         Bytes(capacity),
+        counted(parts, "part"),
         daemon.shards.len(),
         Bytes(settings.memory_bytes),
-        settings.cores.len()
+        counted(settings.cores.len() as u64, "core")
     )?;
     for reason in daemon.shards.iter().filter_map(|shard| shard.as_ref().err()) {
         writeln!(out, "warning: a shard is set aside: {reason}")?;
@@ -124,9 +130,9 @@ fn describe(daemon: &Daemon) -> std::io::Result<()> {
     if daemon.failure_domains() < settings.code.n() {
         writeln!(
             out,
-            "note: {} shards on {} device(s): a device that fails takes all of its shards with it",
-            daemon.shards.len(),
-            daemon.failure_domains()
+            "note: {} on {}: a device that fails takes all of its shards with it",
+            counted(daemon.shards.len() as u64, "shard"),
+            counted(daemon.failure_domains() as u64, "device")
         )?;
     }
     if settings.allow_faults {

@@ -24,8 +24,11 @@ pub struct Verify {
     #[arg(long, value_name = "N")]
     shard: Vec<u16>,
     /// Check slab files of a daemon that does not run
-    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "shard")]
-    pub offline: Vec<PathBuf>,
+    #[arg(long, requires = "files", conflicts_with = "shard")]
+    pub offline: bool,
+    /// The slab files or devices, with --offline
+    #[arg(value_name = "FILE", requires = "offline")]
+    files: Vec<PathBuf>,
 }
 
 /// Lets the daemon check its shards.
@@ -85,7 +88,7 @@ async fn verify_shard(request: &Request, shard: ShardStats, bar: &ProgressBar) -
 /// Checks slab files.
 pub fn run_offline(context: &Context, verify: Verify) -> Result<(), Failure> {
     let mut shards = Vec::new();
-    for path in &verify.offline {
+    for path in &verify.files {
         let device = Device::open(path)?;
         if device.is_snapshot() {
             // They lie beside the shards, and match what one writes for all of those.

@@ -235,7 +235,7 @@ fn damage_is_found_online_and_offline() {
     let shards: Vec<_> = (0..3).map(|number| stopped.shard(number)).collect();
     let verified = run(hedgerow().arg("verify").arg("--offline").args(&shards), b"").text();
     assert_eq!(verified.matches("nothing is damaged").count(), 3, "{verified}");
-    let one = run(hedgerow().args(["verify", "--json", "--offline"]).arg(&shards[1]), b"").json();
+    let one = run(hedgerow().args(["verify", "--offline", "--json"]).arg(&shards[1]), b"").json();
     assert_eq!(fields(&one), (Some(1), Some(shards[1].clone())));
     the_pattern_for_all_shards_may_be_used(stopped.folder());
 
@@ -351,6 +351,8 @@ fn the_command_line_is_explained() {
     run(hedgerow().arg("sing"), b"").fails(2, "unrecognized subcommand 'sing'");
     run(hedgerow().args(["ping", "--deadline", "5"]), b"").fails(2, "write for example 50ms");
     run(hedgerow().args(["ping", "--deadline", "2m"]), b"").fails(2, "at most 1 min");
+    run(hedgerow().args(["verify", "--offline"]), b"").fails(2, "<FILE>");
+    run(hedgerow().args(["verify", "shard-0"]), b"").fails(2, "--offline");
     run(hedgerow().args(["ping", "--server", "host:seven"]), b"").fails(2, "HOST:PORT");
     run(hedgerow().args(["put", "k", "-", "--ttl", "0s"]), b"").fails(2, "no time at all");
 }
