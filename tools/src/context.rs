@@ -44,8 +44,13 @@ impl Context {
                 text::duration(longest)
             )));
         }
+        let server = with_port(&common.server);
+        if !is_address(&server) {
+            let given = &common.server;
+            return Err(Failure::Usage(format!("--server '{given}': write HOST, HOST:PORT or unix:PATH")));
+        }
         Ok(Context {
-            server: with_port(&common.server),
+            server,
             json: common.json,
             deadline: common.deadline,
             namespace: Namespace(common.namespace),
@@ -105,6 +110,17 @@ fn with_port(server: &str) -> String {
     }
 }
 
+/// Whether there is a host and a port, or a path. What they are good for is seen when they are used.
+fn is_address(server: &str) -> bool {
+    match server.strip_prefix("unix:") {
+        Some(path) => !path.is_empty(),
+        None => {
+            let port = |port: &str| port.parse::<u16>().is_ok_and(|port| port > 0);
+            server.rsplit_once(':').is_some_and(|(host, number)| !host.is_empty() && port(number))
+        }
+    }
+}
+
 /// What a request that found nothing is answered with.
 pub fn not_found(what: &str) -> Failure {
     Failure::No(format!("{what}: not found"))
@@ -132,6 +148,10 @@ mod tests {
             ("unix:/run/x", "unix:/run/x"),
         ] {
             assert_eq!(with_port(given), expected);
+            assert!(is_address(expected), "{expected}");
+        }
+        for wrong in ["", ":7400", "host:", "host:0", "host:seven", "1.2.3.4:99999", "unix:"] {
+            assert!(!is_address(&with_port(wrong)), "{wrong}");
         }
     }
 }

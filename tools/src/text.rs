@@ -136,6 +136,16 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())
 }
 
+/// Reads a duration that is longer than nothing.
+pub fn parse_lasting(text: &str) -> Result<Duration, String> {
+    let duration = parse_duration(text)?;
+    if duration.is_zero() {
+        Err(format!("'{text}' is no time at all: write for example 10m or 7d"))
+    } else {
+        Ok(duration)
+    }
+}
+
 /// Reads a share, `1%` or `0.5%`, in millionths: 1 to 1,000,000.
 pub fn parse_share(text: &str) -> Result<u32, String> {
     let percent = text.strip_suffix('%').and_then(|number| decimal(number.trim_end()));
@@ -216,6 +226,14 @@ mod tests {
             "99999999999999999999d",
         ] {
             assert!(parse_duration(wrong).unwrap_err().contains("50ms"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_lasts_is_longer_than_nothing() {
+        assert_eq!(parse_lasting("1us"), Ok(Duration::from_micros(1)));
+        for wrong in ["0s", "0", "soon"] {
+            assert!(parse_lasting(wrong).unwrap_err().contains("10m"), "{wrong}");
         }
     }
 

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use hedgerow_engine::shell::daemon::{self, Daemon};
-use hedgerow_engine::shell::settings::{Bytes, Flags, Settings};
+use hedgerow_engine::shell::settings::{Bytes, Flags, Machine, Settings};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -25,16 +25,16 @@ fn main() -> ExitCode {
     }));
     let flags = Flags::parse();
     let print_config = flags.print_config;
-    let settings = flags.with_file().and_then(|flags| flags.settings(cores()));
-    let settings = match settings {
-        Ok(settings) => settings,
+    let complete = flags.with_file().and_then(|flags| Ok((flags.clone().settings(machine())?, flags)));
+    let (settings, flags) = match complete {
+        Ok(complete) => complete,
         Err(error) => {
             eprintln!("hedgerowd: {error}");
             return ExitCode::from(USAGE);
         }
     };
     if print_config {
-        print!("{}", settings.to_toml());
+        print!("{}", flags.to_toml(&settings));
         return ExitCode::SUCCESS;
     }
     match serve(settings) {
@@ -46,8 +46,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn cores() -> NonZero<usize> {
-    std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN)
+fn machine() -> Machine {
+    let cores = std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
+    let known = std::fs::read_to_string("/proc/meminfo").ok();
+    let total_kib = known.as_deref().and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        line.trim().strip_suffix(" kB")?.parse::<u64>().ok()
+    });
+    // A machine that does not say what it has refuses nothing.
+    Machine { cores, memory_bytes: total_kib.map_or(u64::MAX, |kib| kib << 10) }
 }
 
 fn serve(settings: Settings) -> Result<(), String> {
@@ -74,6 +81,11 @@ fn serve(settings: Settings) -> Result<(), String> {
     ended
 }
 
+/// `1 shard`, `2 shards`.
+fn counted(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
 fn describe(daemon: &Daemon) -> std::io::Result<()> {
     let settings = daemon.settings();
     let mut out = std::io::stdout().lock();
@@ -88,21 +100,22 @@ fn describe(daemon: &Daemon) -> std::io::Result<()> {
     writeln!(out, "hedgerowd {} in {}", env!("CARGO_PKG_VERSION"), settings.data.display())?;
     writeln!(
         out,
-        "code {} ({}), parts of at least {}, reads {:?}, writes {:?}",
+        "code {} ({}), parts of at least {}, reads {}, writes {}",
         settings.code,
         daemon.kernel,
         Bytes(settings.min_part as u64),
-        settings.read_policy,
-        settings.ack
+        settings.read_policy_word(),
+        settings.ack_word()
     )?;
     writeln!(
         out,
-        "{} shards, {} in all, {parts} parts found in {slowest:.1?}, {snapshots} of {} shards from snapshots; memory {}; {} cores, {role}",
-        daemon.shards.len(),
+        "{}, {} in all, {} found in {slowest:.1?}, {snapshots} of {} shards from snapshots; memory {}; {}, {role}",
+        counted(daemon.shards.len() as u64, "shard"),
         Bytes(capacity),
+        counted(parts, "part"),
         daemon.shards.len(),
         Bytes(settings.memory_bytes),
-        settings.cores.len()
+        counted(settings.cores.len() as u64, "core")
     )?;
     let (mean, index_bytes) = daemon.index_size();
     writeln!(out, "indexes for parts of {mean} bytes on average: {} MiB", index_bytes.div_ceil(1 << 20))?;
@@ -116,12 +129,19 @@ fn describe(daemon: &Daemon) -> std::io::Result<()> {
     for reason in daemon.shards.iter().filter_map(|shard| shard.as_ref().err()) {
         writeln!(out, "warning: a shard is set aside: {reason}")?;
     }
+    if let Some(before) = daemon.shards_before.filter(|before| *before != daemon.shards.len()) {
+        writeln!(
+            out,
+            "warning: {} shards, and {before} at the last start: some parts are to be elsewhere; read every object before the next change (docs/operations.md, 'More shards')",
+            daemon.shards.len()
+        )?;
+    }
     if daemon.failure_domains() < settings.code.n() {
         writeln!(
             out,
-            "note: {} shards on {} device(s): a device that fails takes all of its shards with it",
-            daemon.shards.len(),
-            daemon.failure_domains()
+            "note: {} on {}: a device that fails takes all of its shards with it",
+            counted(daemon.shards.len() as u64, "shard"),
+            counted(daemon.failure_domains() as u64, "device")
         )?;
     }
     if settings.allow_faults {

@@ -75,13 +75,13 @@ pub struct CoordinatorStats {
     pub repairs_failed: u64,
     /// Remains of versions that cannot be assembled, dropped.
     pub remains_dropped: u64,
-    /// Drops sent.
+    /// Drops gathered to be sent.
     pub drops: u64,
-    /// Drops given up because a batch was full.
+    /// Drops given up because their target is stuck: past its cap, or silent for long.
     pub drops_lost: u64,
-    /// Touches sent.
+    /// Touches gathered to be sent.
     pub touches: u64,
-    /// Touches given up because a batch was full.
+    /// Touches given up because their target is stuck: past its cap, or silent for long.
     pub touches_lost: u64,
     /// Touched records that a target did not hold.
     pub touches_missed: u64,

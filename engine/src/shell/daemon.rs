@@ -1,5 +1,6 @@
 //! Starts a daemon's cores, opens its shards, listens, and stops it all again.
 
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -22,6 +23,7 @@ pub use super::opening::OpenedShard;
 use super::opening::{open_shard, target};
 use super::serving;
 use super::settings::Settings;
+use super::shard_count::{self, ShardCountError};
 use super::sizing;
 use super::turns;
 use crate::codec::Codec;
@@ -35,8 +37,11 @@ pub enum StartError {
     /// Its folder cannot be used.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// It had another number of shards.
+    #[error(transparent)]
+    ShardCount(#[from] ShardCountError),
     /// Its address cannot be listened on.
-    #[error("--listen = '{address}': {source}: is another daemon running there?")]
+    #[error("--listen = '{address}': {source}{}", listen_hint(source))]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -67,6 +72,20 @@ pub enum StartError {
     },
 }
 
+/// What to do about an address that cannot be listened on.
+fn listen_hint(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::AddrInUse => ": another process listens there: stop it, or choose another port",
+        ErrorKind::AddrNotAvailable => {
+            ": it is none of this machine's addresses ('ip address' lists them; 0.0.0.0 is all of them)"
+        }
+        ErrorKind::PermissionDenied => {
+            ": ports below 1024 need the right to bind them (CAP_NET_BIND_SERVICE): choose a higher one"
+        }
+        _ => "",
+    }
+}
+
 /// A shard's report after the attempt to open it.
 struct Opened {
     shard: usize,
@@ -79,6 +98,8 @@ pub struct Daemon {
     cores: Vec<ExecutorJoinHandle<()>>,
     /// What opening each shard found.
     pub shards: Vec<Result<OpenedShard, String>>,
+    /// Shards at its last start, if there was one.
+    pub shards_before: Option<usize>,
     /// The codec's kernel.
     pub kernel: &'static str,
     _identity: Identity,
@@ -97,9 +118,10 @@ impl Stopper {
 /// Starts a daemon; it listens when this returns.
 pub fn start(settings: Settings) -> Result<Daemon, StartError> {
     let identity = identity::take(&settings.data)?;
-    let listen = settings.listen;
-    let refused = |source| StartError::Listen { address: listen, source };
-    let listener = StdListener::bind(listen).map_err(refused)?;
+    let shards_before = shard_count::check(&settings.data, settings.shards.len(), settings.code)?;
+    let address = settings.listen;
+    let refused = |source| StartError::Listen { address, source };
+    let listener = listen(address).map_err(refused)?;
     // It listens already; this makes its backlog longer.
     rustix::net::listen(&listener, LISTEN_BACKLOG).map_err(|errno| refused(errno.into()))?;
     let address = listener.local_addr().map_err(refused)?;
@@ -118,12 +140,29 @@ pub fn start(settings: Settings) -> Result<Daemon, StartError> {
     let never = || Err("its core ended before it was opened".to_owned());
     let shards: Vec<_> = shards.into_iter().map(|shard| shard.unwrap_or_else(never)).collect();
     let kernel = Codec::new().kernel();
-    let daemon = Daemon { kernel, cores, shards, shared, _identity: identity };
+    let daemon = Daemon { kernel, cores, shards, shards_before, shared, _identity: identity };
     daemon.check_shards()?;
     let highest = daemon.shards.iter().flatten().map(|shard| shard.highest).max();
     // Nobody else sets it.
     let _ = go.set(highest.unwrap_or(Version::ZERO));
     Ok(daemon)
+}
+
+/// How long an address may be in use by a daemon that has ended: the system closes the sockets of its
+/// rings some time after the process is gone.
+const LISTEN_PATIENCE: Duration = Duration::from_secs(1);
+
+#[allow(clippy::disallowed_methods)] // no core runs yet
+fn listen(address: SocketAddr) -> std::io::Result<StdListener> {
+    let until = clock::timestamp() + LISTEN_PATIENCE;
+    loop {
+        match StdListener::bind(address) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && clock::timestamp() < until => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            bound => return bound,
+        }
+    }
 }
 
 fn share(settings: Settings, daemon_id: u128, address: SocketAddr, device_bytes: u64) -> Shared {
@@ -239,6 +278,9 @@ impl Daemon {
                 reasons,
             });
         }
+        shard_count::note(&settings.data, settings.shards.len()).inspect_err(|_| {
+            self.shared.stopping.store(true, Ordering::Release);
+        })?;
         Ok(())
     }
 

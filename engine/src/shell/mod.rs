@@ -30,6 +30,7 @@ mod serving;
 pub mod settings;
 mod shapes;
 mod shard;
+mod shard_count;
 mod sizing;
 mod stages;
 mod stats;

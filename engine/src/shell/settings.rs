@@ -1,4 +1,9 @@
 //! How a daemon runs: defaults, a TOML file, flags, in this order; checked as a whole.
+//!
+//! A flag replaces what the file says of the same thing. `shards` and `shard` say the same thing in two
+//! ways: a flag of either replaces both, and both at once are refused, as flags and in the file.
+
+mod values;
 
 use std::net::SocketAddr;
 use std::num::NonZero;
@@ -11,88 +16,7 @@ use hedgerow_wire::{AckLevel, Code, ReadPolicy};
 use serde::{Deserialize, Serialize};
 
 use super::limits::{DEVICE_TIMEOUT, DEVICE_TIMEOUT_MIN};
-
-/// Bytes, written as a number with an optional K, M, G or T (powers of 1024; `KiB` and so on too).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Bytes(pub u64);
-
-impl std::str::FromStr for Bytes {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Bytes, String> {
-        let digits = text.trim().trim_end_matches("iB").trim_end_matches('B');
-        let (number, shift) = match digits.chars().last() {
-            Some('k' | 'K') => (&digits[..digits.len() - 1], 10),
-            Some('m' | 'M') => (&digits[..digits.len() - 1], 20),
-            Some('g' | 'G') => (&digits[..digits.len() - 1], 30),
-            Some('t' | 'T') => (&digits[..digits.len() - 1], 40),
-            _ => (digits, 0),
-        };
-        let wrong = || format!("'{text}' is no size: write for example 512M, 1G or 1073741824");
-        let number: u64 = number.trim().parse().map_err(|_| wrong())?;
-        number.checked_shl(shift).filter(|n| n >> shift == number).map(Bytes).ok_or_else(wrong)
-    }
-}
-
-impl std::fmt::Display for Bytes {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (shift, unit) in [(40, "T"), (30, "G"), (20, "M"), (10, "K")] {
-            if self.0 > 0 && self.0.trailing_zeros() >= shift {
-                return write!(f, "{}{unit}", self.0 >> shift);
-            }
-        }
-        write!(f, "{}", self.0)
-    }
-}
-
-/// A shard's device: `PATH` or `PATH:SIZE`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ShardSpec {
-    /// A file or a block device.
-    pub path: PathBuf,
-    /// Length of a file that is to be made.
-    pub size: Option<Bytes>,
-}
-
-impl std::str::FromStr for ShardSpec {
-    type Err = String;
-    fn from_str(text: &str) -> Result<ShardSpec, String> {
-        if text.is_empty() {
-            return Err("'' is no shard: write PATH or PATH:SIZE".to_owned());
-        }
-        match text.rsplit_once(':') {
-            Some((path, size)) if !path.is_empty() => {
-                let size = size.parse().map_err(|error| format!("in '{text}': {error}"))?;
-                Ok(ShardSpec { path: path.into(), size: Some(size) })
-            }
-            _ => Ok(ShardSpec { path: text.into(), size: None }),
-        }
-    }
-}
-
-impl std::fmt::Display for ShardSpec {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.size {
-            Some(size) => write!(f, "{}:{size}", self.path.display()),
-            None => write!(f, "{}", self.path.display()),
-        }
-    }
-}
-
-macro_rules! text_serde {
-    ($($name:ty),+) => { $(
-        impl Serialize for $name {
-            fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-                s.collect_str(self)
-            }
-        }
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-                String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
-            }
-        }
-    )+ };
-}
-text_serde!(Bytes, ShardSpec);
+pub use values::{Bytes, ShardSpec};
 
 /// The flags of hedgerowd; the TOML file has the same names.
 #[derive(Parser, Serialize, Deserialize, Clone, Default, Debug)]
@@ -116,7 +40,7 @@ pub struct Flags {
     #[arg(long, value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shard_size: Option<Bytes>,
-    /// A shard on its own file or block device; repeat for each shard
+    /// A shard on its own file or block device; repeat for each shard, instead of --shards
     #[arg(long, value_name = "PATH[:SIZE]")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub shard: Vec<ShardSpec>,
@@ -136,7 +60,7 @@ pub struct Flags {
     #[arg(long, value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Bytes>,
-    /// What an acknowledged write promises: written, synced or buffered [default: written]
+    /// What an acknowledged write that asks for no more promises: written, synced or buffered [default: written]
     #[arg(long, value_name = "LEVEL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ack: Option<String>,
@@ -146,7 +70,7 @@ pub struct Flags {
     pub read_policy: Option<String>,
     /// Cores to run on, as 4 (the first four) or 0,2,4-7 [default: all]
     #[arg(long, value_name = "CORES")]
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "values::optional_word")]
     pub cores: Option<String>,
     /// How many of them only coordinate; 0: every core does both [default: 0 up to 3 cores, else a quarter]
     #[arg(long, value_name = "COUNT")]
@@ -162,11 +86,11 @@ pub struct Flags {
     #[arg(long, value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device_timeout_ms: Option<u64>,
-    /// Let clients inject faults
-    #[arg(long)]
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub allow_faults: bool,
-    /// Read settings from a TOML file; flags win over it
+    /// Let clients inject faults [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_faults: Option<bool>,
+    /// Read settings from a TOML file; flags win over it, --shards or --shard over both of them
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
     pub config: Option<PathBuf>,
@@ -190,6 +114,15 @@ pub struct SettingError {
 
 fn wrong(setting: &'static str, value: impl ToString, right: impl ToString) -> SettingError {
     SettingError { setting, value: value.to_string(), right: right.to_string() }
+}
+
+/// What a daemon can have of its machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine {
+    /// Cores.
+    pub cores: NonZero<usize>,
+    /// Memory, in bytes.
+    pub memory_bytes: u64,
 }
 
 /// Settings that are complete and fit together.
@@ -235,15 +168,51 @@ pub const SHARD_BYTES_MIN: u64 = 256 << 20;
 
 /// No part with its head is much smaller.
 const MEAN_PART_MIN: u64 = 256;
+/// Most shards of a daemon.
+const SHARDS_MAX: usize = 1024;
+
+/// Length of a shard file that is to be made, if none is given.
+const SHARD_SIZE: Bytes = Bytes(1 << 30);
+
+/// The words for acknowledgement levels; the first is the default.
+const ACK_LEVELS: [(&str, AckLevel); 3] =
+    [("written", AckLevel::Written), ("synced", AckLevel::Synced), ("buffered", AckLevel::Buffered)];
+
+/// The words for read policies; the first is the default.
+const READ_POLICIES: [(&str, ReadPolicy); 2] = [("hedged", ReadPolicy::Hedged), ("all", ReadPolicy::All)];
+
+/// What `text` is the word for.
+fn meaning<T: Copy>(
+    setting: &'static str,
+    text: Option<&str>,
+    words: &[(&'static str, T)],
+) -> Result<T, SettingError> {
+    let chosen = text.unwrap_or(words[0].0);
+    words.iter().find(|(word, _)| *word == chosen).map(|&(_, meaning)| meaning).ok_or_else(|| {
+        let names: Vec<&str> = words.iter().map(|&(word, _)| word).collect();
+        let (last, others) = names.split_last().unwrap_or((&"", &[]));
+        wrong(setting, chosen, format!("{} or {last}", others.join(", ")))
+    })
+}
+
+/// The word for `meaning`.
+fn word_for<T: PartialEq>(meaning: &T, words: &[(&'static str, T)]) -> &'static str {
+    words.iter().find(|(_, known)| known == meaning).map_or("", |&(word, _)| word)
+}
 
 impl Flags {
     /// These flags, and `file` where they say nothing.
     fn or(self, file: Flags) -> Flags {
+        let (shards, shard) = if self.shards.is_some() || !self.shard.is_empty() {
+            (self.shards, self.shard)
+        } else {
+            (file.shards, file.shard)
+        };
         Flags {
             data: self.data.or(file.data),
-            shards: self.shards.or(file.shards),
+            shards,
             shard_size: self.shard_size.or(file.shard_size),
-            shard: if self.shard.is_empty() { file.shard } else { self.shard },
+            shard,
             code: self.code.or(file.code),
             min_part: self.min_part.or(file.min_part),
             listen: self.listen.or(file.listen),
@@ -254,7 +223,7 @@ impl Flags {
             coordinators: self.coordinators.or(file.coordinators),
             mean_part: self.mean_part.or(file.mean_part),
             device_timeout_ms: self.device_timeout_ms.or(file.device_timeout_ms),
-            allow_faults: self.allow_faults || file.allow_faults,
+            allow_faults: self.allow_faults.or(file.allow_faults),
             config: None,
             print_config: false,
         }
@@ -269,33 +238,22 @@ impl Flags {
         Ok(self.or(file))
     }
 
-    /// Complete settings on a machine that has `cores` cores.
-    pub fn settings(self, cores: NonZero<usize>) -> Result<Settings, SettingError> {
+    /// Complete settings for a daemon on `machine`.
+    pub fn settings(self, machine: Machine) -> Result<Settings, SettingError> {
         let code = self.code.unwrap_or_else(|| "4+2".to_owned());
         let code: Code = code.parse().map_err(|error| wrong("--code", &code, error))?;
         let data = self.data.unwrap_or_else(|| "hedgerow-data".into());
-        let shard_size = self.shard_size.unwrap_or(Bytes(1 << 30));
-        let shards = shards(&data, self.shards, shard_size, self.shard, code)?;
+        let shards = shards(&data, self.shards, self.shard_size.unwrap_or(SHARD_SIZE), self.shard, code)?;
         let min_part = self.min_part.unwrap_or(Bytes(16 << 10));
         if min_part.0 == 0 || min_part.0 > STRIPE_LEN_MAX as u64 {
             return Err(wrong("--min-part", min_part, "at least 1 byte and at most 1M, for example 16K"));
         }
         let listen = self.listen.unwrap_or_else(|| "127.0.0.1:7400".to_owned());
-        let listen = listen
-            .parse()
-            .map_err(|_| wrong("--listen", &listen, "write ADDRESS:PORT, for example 127.0.0.1:7400"))?;
-        let ack = match self.ack.as_deref() {
-            None | Some("written") => AckLevel::Written,
-            Some("synced") => AckLevel::Synced,
-            Some("buffered") => AckLevel::Buffered,
-            Some(other) => return Err(wrong("--ack", other, "written, synced or buffered")),
-        };
-        let read_policy = match self.read_policy.as_deref() {
-            None | Some("hedged") => ReadPolicy::Hedged,
-            Some("all") => ReadPolicy::All,
-            Some(other) => return Err(wrong("--read-policy", other, "hedged or all")),
-        };
-        let cores = chosen_cores(self.cores.as_deref(), cores.get())?;
+        let right = "write ADDRESS:PORT with a numeric address, for example 127.0.0.1:7400";
+        let listen = listen.parse().map_err(|_| wrong("--listen", &listen, right))?;
+        let ack = meaning("--ack", self.ack.as_deref(), &ACK_LEVELS)?;
+        let read_policy = meaning("--read-policy", self.read_policy.as_deref(), &READ_POLICIES)?;
+        let cores = chosen_cores(self.cores.as_deref(), machine.cores.get())?;
         let coordinators = self.coordinators.unwrap_or(if cores.len() <= 3 { 0 } else { cores.len() / 4 });
         if coordinators >= cores.len() {
             let right = format!("fewer than the {} cores, since shards need one too", cores.len());
@@ -316,21 +274,78 @@ impl Flags {
             min_part: min_part.0 as usize,
             stripe_len: STRIPE_LEN_MAX,
             listen,
-            memory_bytes: self.memory.unwrap_or(Bytes(256 << 20)).0,
+            memory_bytes: memory(self.memory.unwrap_or(Bytes(256 << 20)), machine)?,
             ack,
             read_policy,
             cores,
             coordinators,
             mean_part_bytes: self.mean_part.map(|mean| mean.0),
             device_timeout,
-            allow_faults: self.allow_faults,
+            allow_faults: self.allow_faults.unwrap_or(false),
             spin: SPIN,
         })
+    }
+
+    /// A TOML file of `settings`, which these flags gave. What they leave to the machine stays left to it.
+    pub fn to_toml(self, settings: &Settings) -> String {
+        let automatic = [
+            (self.cores.is_none(), "# cores = \"0-3\"    # all of the machine's, if it is left out\n"),
+            (
+                self.coordinators.is_none(),
+                "# coordinators = 1    # by the number of cores, if it is left out\n",
+            ),
+            (
+                self.mean_part.is_none(),
+                "# mean-part = \"16K\"    # by the machine's memory, if it is left out\n",
+            ),
+        ];
+        let flags = Flags {
+            data: Some(settings.data.clone()),
+            shards: self.shard.is_empty().then_some(settings.shards.len()),
+            shard_size: Some(self.shard_size.unwrap_or(SHARD_SIZE)),
+            shard: self.shard,
+            code: Some(settings.code.to_string()),
+            min_part: Some(Bytes(settings.min_part as u64)),
+            listen: Some(settings.listen.to_string()),
+            memory: Some(Bytes(settings.memory_bytes)),
+            ack: Some(settings.ack_word().to_owned()),
+            read_policy: Some(settings.read_policy_word().to_owned()),
+            cores: self.cores,
+            coordinators: self.coordinators,
+            mean_part: self.mean_part,
+            device_timeout_ms: Some(settings.device_timeout.as_millis() as u64),
+            allow_faults: Some(settings.allow_faults),
+            config: None,
+            print_config: false,
+        };
+        let set = toml::to_string(&flags);
+        let set = set.unwrap_or_else(|error| panic!("settings are always a TOML table: {error}"));
+        let left_out = automatic.iter().filter(|(left_out, _)| *left_out).map(|&(_, line)| line);
+        std::iter::once(set.as_str()).chain(left_out).collect()
+    }
+}
+
+impl Settings {
+    /// The word for the acknowledgement level.
+    pub fn ack_word(&self) -> &'static str {
+        word_for(&self.ack, &ACK_LEVELS)
+    }
+
+    /// The word for the read policy.
+    pub fn read_policy_word(&self) -> &'static str {
+        word_for(&self.read_policy, &READ_POLICIES)
     }
 }
 
 fn parse_file(path: &Path, text: &str) -> Result<Flags, SettingError> {
-    toml::from_str(text).map_err(|error| wrong("--config", path.display(), error.to_string().trim_end()))
+    let bad = |why: &str| wrong("--config", path.display(), why);
+    let file: Flags = toml::from_str(text).map_err(|error| bad(error.to_string().trim_end()))?;
+    if file.shards.is_some() && !file.shard.is_empty() {
+        return Err(bad(
+            "has both 'shards' and 'shard': 'shards' counts files in the data folder, 'shard' names files or devices, so leave one out",
+        ));
+    }
+    Ok(file)
 }
 
 fn shards(
@@ -343,34 +358,54 @@ fn shards(
     if size.0 < SHARD_BYTES_MIN {
         return Err(wrong("--shard-size", size, format!("at least {}", Bytes(SHARD_BYTES_MIN))));
     }
-    let shards: Vec<(PathBuf, u64)> = if specs.is_empty() {
+    let (setting, value, len) = if specs.is_empty() {
         let count = count.unwrap_or(code.n().max(6));
-        (0..count).map(|number| (data.join(format!("shard-{number}")), size.0)).collect()
+        ("--shards", count.to_string(), count)
     } else {
-        let small = specs.iter().find(|spec| spec.size.is_some_and(|size| size.0 < SHARD_BYTES_MIN));
-        if let Some(small) = small {
-            return Err(wrong(
-                "--shard",
-                small,
-                format!("its size must be at least {}", Bytes(SHARD_BYTES_MIN)),
-            ));
-        }
-        specs.into_iter().map(|spec| (spec.path, spec.size.unwrap_or(size).0)).collect()
+        check_specs(&specs)?;
+        let names: Vec<String> = specs.iter().map(ToString::to_string).collect();
+        ("--shard", names.join(", "), specs.len())
     };
-    if shards.len() < code.n() {
-        let right =
-            format!("code {code} keeps its {} parts on different shards: at least that many", code.n());
-        return Err(wrong("--shards", shards.len(), right));
+    if len < code.n() {
+        let right = format!("code {code} keeps its {} parts on different shards: at least so many", code.n());
+        return Err(wrong(setting, value, right));
     }
-    if shards.len() > 1024 {
-        return Err(wrong("--shards", shards.len(), "at most 1024"));
+    if len > SHARDS_MAX {
+        return Err(wrong(setting, value, format!("at most {SHARDS_MAX} shards")));
     }
-    let mut paths: Vec<&PathBuf> = shards.iter().map(|(path, _)| path).collect();
-    paths.sort();
-    if let Some(twice) = paths.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(wrong("--shard", twice[0].display(), "is given twice: every shard needs its own"));
+    if specs.is_empty() {
+        return Ok((0..len).map(|number| (data.join(format!("shard-{number}")), size.0)).collect());
     }
-    Ok(shards)
+    Ok(specs.into_iter().map(|spec| (spec.path, spec.size.unwrap_or(size).0)).collect())
+}
+
+/// What each shard must be by itself, and beside the others.
+fn check_specs(specs: &[ShardSpec]) -> Result<(), SettingError> {
+    if let Some(small) = specs.iter().find(|spec| spec.size.is_some_and(|size| size.0 < SHARD_BYTES_MIN)) {
+        let right = format!("its size must be at least {}", Bytes(SHARD_BYTES_MIN));
+        return Err(wrong("--shard", small, right));
+    }
+    // `a` and `./a` are one file. What is no path at all fails when it is opened.
+    let place = |spec: &ShardSpec| std::path::absolute(&spec.path).unwrap_or_else(|_| spec.path.clone());
+    let mut places: Vec<(PathBuf, &ShardSpec)> = specs.iter().map(|spec| (place(spec), spec)).collect();
+    places.sort_by(|a, b| a.0.cmp(&b.0));
+    match places.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        Some(twice) => Err(wrong("--shard", twice[1].1, "is given twice: every shard needs its own")),
+        None => Ok(()),
+    }
+}
+
+/// The bytes of a memory tier that the machine can have.
+fn memory(asked: Bytes, machine: Machine) -> Result<u64, SettingError> {
+    if asked.0 < machine.memory_bytes {
+        return Ok(asked.0);
+    }
+    let (all, half) = (Bytes(machine.memory_bytes).rounded_down(), Bytes(machine.memory_bytes / 2));
+    let right = format!(
+        "this machine has {all} of memory, and indexes and buffers need some of it: for example {}",
+        half.rounded_down()
+    );
+    Err(wrong("--memory", asked, right))
 }
 
 /// The cores that a text names, of a machine that has `present`.
@@ -399,33 +434,6 @@ fn chosen_cores(text: Option<&str>, present: usize) -> Result<Vec<usize>, Settin
     if cores.is_empty() { Err(bad(how.to_owned())) } else { Ok(cores) }
 }
 
-impl Settings {
-    /// The settings as a TOML file that gives them.
-    pub fn to_toml(&self) -> String {
-        let flags = Flags {
-            data: Some(self.data.clone()),
-            shard: self
-                .shards
-                .iter()
-                .map(|(path, size)| ShardSpec { path: path.clone(), size: Some(Bytes(*size)) })
-                .collect(),
-            code: Some(self.code.to_string()),
-            min_part: Some(Bytes(self.min_part as u64)),
-            listen: Some(self.listen.to_string()),
-            memory: Some(Bytes(self.memory_bytes)),
-            ack: Some(format!("{:?}", self.ack).to_lowercase()),
-            read_policy: Some(format!("{:?}", self.read_policy).to_lowercase()),
-            cores: Some(self.cores.iter().map(ToString::to_string).collect::<Vec<_>>().join(",") + ","),
-            coordinators: Some(self.coordinators),
-            mean_part: self.mean_part_bytes.map(Bytes),
-            device_timeout_ms: Some(self.device_timeout.as_millis() as u64),
-            allow_faults: self.allow_faults,
-            ..Flags::default()
-        };
-        toml::to_string(&flags).unwrap_or_else(|error| panic!("settings are always a TOML table: {error}"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -433,7 +441,19 @@ mod tests {
     fn settings(line: &str, cores: usize) -> Result<Settings, String> {
         let words = std::iter::once("hedgerowd").chain(line.split_whitespace());
         let flags = Flags::try_parse_from(words).map_err(|error| error.to_string())?;
-        flags.settings(NonZero::new(cores).unwrap()).map_err(|error| error.to_string())
+        flags.settings(machine(cores)).map_err(|error| error.to_string())
+    }
+
+    fn machine(cores: usize) -> Machine {
+        Machine { cores: NonZero::new(cores).unwrap(), memory_bytes: (23 << 30) + 1 }
+    }
+
+    fn flags(line: &str) -> Flags {
+        Flags::try_parse_from(std::iter::once("hedgerowd").chain(line.split_whitespace())).unwrap()
+    }
+
+    fn file(text: &str) -> Result<Flags, String> {
+        parse_file(Path::new("x.toml"), text).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -456,7 +476,12 @@ mod tests {
             ("--shards 5", "--shards = '5'", "6 parts"),
             ("--shard-size 1M", "--shard-size = '1M'", "256M"),
             ("--shard-size banana", "banana", "512M"),
-            ("--shard a --shard a --code 1+1", "--shard = 'a'", "twice"),
+            ("--shard a --shard a", "--shard = 'a'", "twice"),
+            ("--shard a --shard b --shard ./a:1G --code 2+1", "--shard = './a:1G'", "twice"),
+            ("--shard a --shard b", "--shard = 'a, b'", "6 parts"),
+            ("--shards 2000", "--shards = '2000'", "at most 1024"),
+            ("--memory 100T", "--memory = '100T'", "this machine has 23G"),
+            ("--memory 24G", "--memory = '24G'", "for example 11G"),
             ("--shard a:5M --shard b --code 1+1", "--shard = 'a:5M'", "256M"),
             ("--min-part 0", "--min-part = '0'", "16K"),
             ("--listen nowhere", "--listen = 'nowhere'", "127.0.0.1:7400"),
@@ -480,22 +505,58 @@ mod tests {
     }
 
     #[test]
-    fn printed_settings_give_themselves() {
-        let first = settings("--code 2+1 --cores 1, --ack synced --memory 0 --allow-faults", 2).unwrap();
-        let text = first.to_toml();
-        let file = parse_file(Path::new("x.toml"), &text).unwrap();
-        let again = file.settings(NonZero::new(2).unwrap()).unwrap();
-        assert_eq!(again.to_toml(), text);
-        assert_eq!(again.cores, [1]);
-        let error = parse_file(Path::new("x.toml"), "shard-sice = \"1G\"").unwrap_err().to_string();
-        assert!(error.contains("shard-sice") && error.contains("shard-size"), "{error}");
+    fn printed_settings_give_themselves_on_any_machine() {
+        for line in
+            ["", "--code 2+1 --ack synced --memory 0 --allow-faults", "--shard a:1G --shard b --code 1+1"]
+        {
+            let asked = flags(line);
+            let first = asked.clone().settings(machine(16)).unwrap();
+            let text = asked.to_toml(&first);
+            assert!(text.contains("# cores") && text.contains("# coordinators"), "{text}");
+            let printed = file(&text).unwrap();
+            let again = printed.clone().settings(machine(2)).unwrap();
+            assert_eq!(printed.to_toml(&again), text);
+            assert_eq!((&again.shards, again.ack, again.code), (&first.shards, first.ack, first.code));
+            assert_eq!((again.cores.len(), again.coordinators), (2, 0));
+        }
+        let asked = flags("--cores 1, --coordinators 0");
+        let printed = file(&asked.clone().to_toml(&asked.settings(machine(2)).unwrap())).unwrap();
+        assert_eq!((printed.cores.as_deref(), printed.coordinators), (Some("1,"), Some(0)));
+    }
+
+    #[test]
+    fn files_are_read_as_people_write_them() {
+        let read = |text: &str| file(text).unwrap().settings(machine(8)).unwrap();
+        assert_eq!(read("memory = 0").memory_bytes, 0);
+        assert_eq!(read("memory = 4096\nshard-size = 536870912").shards[0].1, 512 << 20);
+        assert_eq!(read("cores = 2").cores, [0, 1]);
+        assert_eq!(read("cores = \"2,4-5\"").cores, [2, 4, 5]);
+        for (text, says) in [
+            ("shard-sice = \"1G\"", "shard-size"),
+            ("memory = -1", "'-1' is no size"),
+            ("memory = 1.5", "a string or a whole number"),
+            ("memory = \"lots\"", "512M"),
+            ("shards = 6\nshard = [\"a\"]", "both 'shards' and 'shard'"),
+        ] {
+            let error = file(text).unwrap_err();
+            assert!(error.contains("x.toml") && error.contains(says), "{text}: {error}");
+        }
     }
 
     #[test]
     fn flags_win_over_the_file() {
-        let file = parse_file(Path::new("x.toml"), "code = \"8+3\"\nshards = 20").unwrap();
-        let flags = Flags::try_parse_from(["hedgerowd", "--code", "2+1"]).unwrap().or(file);
-        let settings = flags.settings(NonZero::new(1).unwrap()).unwrap();
+        let both = |line: &str, text: &str| flags(line).or(file(text).unwrap()).settings(machine(4)).unwrap();
+        let settings = both("--code 2+1", "code = \"8+3\"\nshards = 20");
         assert_eq!((settings.code.to_string().as_str(), settings.shards.len()), ("2+1", 20));
+        // Two ways to say one thing: a flag replaces either.
+        let named = "code = \"1+1\"\nshard = [\"a\", \"b\"]";
+        assert_eq!(both("--shards 8", named).shards.len(), 8);
+        assert_eq!(both("", named).shards[1].0, Path::new("b"));
+        let settings = both("--shard x --shard y", "code = \"1+1\"\nshards = 8");
+        assert_eq!((settings.shards.len(), settings.shards[0].0.as_path()), (2, Path::new("x")));
+        let error = Flags::try_parse_from(["hedgerowd", "--shards", "8", "--shard", "a"]).unwrap_err();
+        assert!(error.to_string().contains("cannot be used with"), "{error}");
+        assert!(!both("--allow-faults=false", "allow-faults = true").allow_faults);
+        assert!(both("--allow-faults", "allow-faults = false").allow_faults);
     }
 }

@@ -40,7 +40,8 @@ pub const CHUNK_BYTES: usize = 256 << 10;
 /// Longest extra section, in bytes.
 pub const EXTRA_BYTES_MAX: usize = 1 << 30;
 
-const MAGIC: [u8; 8] = *b"HGINDEX\0";
+/// What every snapshot begins with.
+pub const MAGIC: [u8; 8] = *b"HGINDEX\0";
 const SNAPSHOT_VERSION: u32 = 1;
 const CHECKSUM_BYTES: usize = 4;
 

@@ -3,7 +3,8 @@
 use std::net::TcpListener;
 use std::process::Command;
 
-use crate::harness::{Daemon, Failed, Setup, counter};
+use crate::content::{assert_same, content};
+use crate::harness::{Daemon, Failed, Setup, counter, wait_complete};
 
 /// Runs `hedgerowd` with these words; it must not come up.
 fn fails(folder: &std::path::Path, words: &[&str]) -> Failed {
@@ -17,6 +18,7 @@ fn wrong_settings_are_refused_before_anything_is_made() {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let config = folder.path().join("config.toml");
     std::fs::write(&config, "code = \"4+2\"\nshard-sice = \"1G\"\n").unwrap();
+    std::fs::write(folder.path().join("both.toml"), "shards = 6\nshard = [\"a\"]\n").unwrap();
     let cases: &[(&[&str], &[&str])] = &[
         (&["--code", "4"], &["--code = '4'", "4+2"]),
         (&["--code", "0+1"], &["--code = '0+1'"]),
@@ -28,13 +30,17 @@ fn wrong_settings_are_refused_before_anything_is_made() {
         (&["--listen", "here"], &["--listen = 'here'", "127.0.0.1:7400"]),
         (&["--listen", "127.0.0.1:99999"], &["--listen", "99999"]),
         (&["--memory=-1"], &["--memory", "'-1'"]),
+        (&["--memory", "100T"], &["--memory = '100T'", "this machine has", "for example"]),
         (&["--ack", "soon"], &["--ack = 'soon'", "written, synced or buffered"]),
         (&["--read-policy", "lucky"], &["--read-policy = 'lucky'", "hedged or all"]),
         (&["--cores", "9999"], &["--cores = '9999'"]),
         (&["--cores", "a-b"], &["--cores = 'a-b'"]),
         (&["--cores", "0,", "--coordinators", "1"], &["--coordinators = '1'", "fewer than the 1"]),
         (&["--min-part", "2M"], &["--min-part = '2M'", "16K"]),
-        (&["--shard", "a", "--shard", "a", "--code", "1+1"], &["--shard = 'a'", "twice"]),
+        (&["--shard", "a", "--shard", "a"], &["--shard = 'a'", "twice"]),
+        (&["--shard", "a", "--shard", "b"], &["--shard = 'a, b'", "at least so many"]),
+        (&["--shard", "a", "--shards", "6"], &["--shard", "--shards", "cannot be used with"]),
+        (&["--config", "both.toml"], &["both.toml", "'shards' and 'shard'"]),
         (&["--config", "missing.toml"], &["--config", "missing.toml", "cannot be read"]),
         (&["--config", "config.toml"], &["config.toml", "shard-sice"]),
         (&["--nonsense"], &["--nonsense"]),
@@ -49,18 +55,23 @@ fn wrong_settings_are_refused_before_anything_is_made() {
     let mut left: Vec<_> =
         std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     left.sort();
-    assert_eq!(left, ["config.toml", "stderr"]);
+    assert_eq!(left, ["both.toml", "config.toml", "stderr"]);
 }
 
 #[test]
-fn a_port_in_use_is_named_and_nothing_is_made() {
+fn an_address_that_cannot_be_listened_on_is_named_with_what_to_do() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let failed = fails(folder.path(), &["--code", "1+0", "--shards", "1", "--listen", &address]);
-    assert_eq!(failed.status.code(), Some(1), "{failed:?}");
-    for text in ["--listen", address.as_str(), "another daemon"] {
-        assert!(failed.stderr.contains(text), "'{text}' is not in {}", failed.stderr);
+    // 192.0.2.0/24 is kept for documentation: no machine has an address of it.
+    for (listen, says) in
+        [(address.as_str(), "another process listens there"), ("192.0.2.1:7400", "ip address")]
+    {
+        let failed = fails(folder.path(), &["--code", "1+0", "--shards", "1", "--listen", listen]);
+        assert_eq!(failed.status.code(), Some(1), "{failed:?}");
+        for text in ["--listen", listen, says] {
+            assert!(failed.stderr.contains(text), "'{text}' is not in {}", failed.stderr);
+        }
     }
     assert!(!folder.path().join("hedgerow-data/shard-0").exists());
 }
@@ -91,7 +102,7 @@ async fn printed_settings_start_the_same_daemon() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hedgerowd"));
     command.arg("--config").arg(&config);
     let daemon = Daemon::launch(command, &setup.folder().join("stderr")).unwrap();
-    assert!(daemon.said("code 1+1") && daemon.said("writes Synced"), "{:?}", daemon.said);
+    assert!(daemon.said("code 1+1") && daemon.said("writes synced"), "{:?}", daemon.said);
     let client = daemon.client().await;
     client.put("object", "stored").await.unwrap();
     assert_eq!(client.get("object").await.unwrap().unwrap().bytes, "stored");
@@ -119,4 +130,91 @@ async fn indexes_are_made_for_small_objects_or_for_what_is_asked() {
         daemon.stop();
     }
     assert!(slots[0] == slots[2] && slots[1] < slots[0] / 8, "{slots:?}");
+}
+
+#[tokio::test]
+async fn a_port_can_be_taken_again_as_soon_as_its_daemon_has_ended() {
+    let setup = Setup::new("1+0");
+    let start = |listen: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hedgerowd"));
+        command.args([
+            "--code",
+            "1+0",
+            "--shards",
+            "1",
+            "--shard-size",
+            "256M",
+            "--listen",
+            listen,
+            "--data",
+        ]);
+        command.arg(setup.data());
+        Daemon::launch(command, &setup.folder().join("stderr")).unwrap()
+    };
+    let first = start("127.0.0.1:0");
+    let address = first.address.to_string();
+    // Connections that are open at the end must not keep the port.
+    let client = first.client().await;
+    client.put("object", "stored").await.unwrap();
+    first.stop();
+    let second = start(&address);
+    assert_eq!(second.client().await.get("object").await.unwrap().unwrap().bytes, "stored");
+    second.stop();
+}
+
+#[tokio::test]
+async fn shards_are_added_one_at_a_time() {
+    const LENGTHS: [usize; 4] = [10, 40_000, 300_000, 2_500_000];
+    let setup = Setup::with_shards("2+2".parse().unwrap(), 6);
+    let start = |shards: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hedgerowd"));
+        command.args([
+            "--code",
+            "2+2",
+            "--shards",
+            shards,
+            "--shard-size",
+            "256M",
+            "--listen",
+            "127.0.0.1:0",
+        ]);
+        command.args(["--memory", "0", "--cores", "1", "--data"]).arg(setup.data());
+        Daemon::launch(command, &setup.folder().join("stderr"))
+    };
+    let object = |number: usize| content(number as u64, LENGTHS[number % LENGTHS.len()]);
+    let daemon = start("4").unwrap();
+    let client = daemon.client().await;
+    for number in 0..40 {
+        client.put(format!("{number}"), object(number)).await.unwrap();
+    }
+    for number in 0..40 {
+        wait_complete(&client, &format!("{number}")).await;
+    }
+    daemon.stop();
+
+    let failed = start("6").err().unwrap_or_else(|| panic!("two at once were taken"));
+    assert_eq!(failed.status.code(), Some(1), "{failed:?}");
+    for text in ["6 shards, and 4 at the last start", "2+2", "Start with 5 shards"] {
+        assert!(failed.stderr.contains(text), "'{text}' is not in {}", failed.stderr);
+    }
+    assert!(!setup.shard(4).exists(), "nothing is made");
+
+    for (shards, before) in [("5", 4), ("6", 5), ("5", 6)] {
+        let daemon = start(shards).unwrap();
+        let warning = format!("warning: {shards} shards, and {before} at the last start");
+        assert!(daemon.said(&warning), "{:?}", daemon.said);
+        let client = daemon.client().await;
+        for number in 0..40 {
+            let found = client.get(format!("{number}")).await.unwrap();
+            let found = found.unwrap_or_else(|| panic!("{shards} shards: {number} is gone"));
+            assert_same(format!("{shards} shards: {number}"), &found.bytes, &object(number));
+        }
+        for number in 0..40 {
+            wait_complete(&client, &format!("{number}")).await;
+        }
+        daemon.stop();
+    }
+    let daemon = start("5").unwrap();
+    assert!(!daemon.said("at the last start"), "{:?}", daemon.said);
+    daemon.stop();
 }

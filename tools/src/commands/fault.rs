@@ -93,24 +93,30 @@ fn injected(inject: &Inject) -> Result<Injected, Failure> {
         Some(_) => Err(Failure::Usage("only delay and stall take a duration".to_owned())),
     };
     let kind = match inject.what {
-        What::Delay => FaultKind::Delay { delay_us: bounded(amount()?.as_micros(), "a delay")? },
-        What::Stall => FaultKind::Stall { stall_ms: bounded(amount()?.as_millis(), "a stall")? },
+        What::Delay => {
+            FaultKind::Delay { delay_us: bounded(amount()?.as_micros(), "a delay takes 1us to 1h")? }
+        }
+        What::Stall => {
+            FaultKind::Stall { stall_ms: bounded(amount()?.as_millis(), "a stall takes 1ms to 49d")? }
+        }
         What::Error => none(FaultKind::Error)?,
         What::Damage => none(FaultKind::Damage)?,
         What::Full => none(FaultKind::Full)?,
         What::Vanish => none(FaultKind::Vanish)?,
     };
-    let lasts = bounded(inject.lasts.as_millis(), "a fault's time")?;
+    let too_long = "a fault lasts 1ms to 10m (--for)";
+    let lasts = bounded(inject.lasts.as_millis(), too_long)?;
     if lasts > hedgerow_wire::limits::FAULT_DURATION_MS_MAX {
-        return Err(Failure::Usage("a fault lasts at most 10m (--for)".to_owned()));
+        return Err(Failure::Usage(too_long.to_owned()));
     }
     Ok(Injected { place: FaultPlace::Shard(inject.shard), kind, share_ppm: inject.share, duration_ms: lasts })
 }
 
-fn bounded(amount: u128, what: &str) -> Result<u32, Failure> {
+/// An amount that is not nothing and has room in its field, of a little more than what `right` says.
+fn bounded(amount: u128, right: &str) -> Result<u32, Failure> {
     match u32::try_from(amount) {
         Ok(amount) if amount > 0 => Ok(amount),
-        _ => Err(Failure::Usage(format!("{what} is too short or too long"))),
+        _ => Err(Failure::Usage(right.to_owned())),
     }
 }
 

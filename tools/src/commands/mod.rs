@@ -37,10 +37,8 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Fault(options) => block_on(fault::run(context, options)),
         Command::Ping(options) => block_on(ping::run(context, options)),
         Command::Inspect(options) => inspect::run(context, options),
-        Command::Verify(options) if options.offline.is_empty() => {
-            block_on(verify::run_online(context, options))
-        }
-        Command::Verify(options) => verify::run_offline(context, options),
+        Command::Verify(options) if options.offline => verify::run_offline(context, options),
+        Command::Verify(options) => block_on(verify::run_online(context, options)),
         Command::Demo(options) => block_on(demo::run(context, options)),
     }
 }

@@ -24,8 +24,11 @@ pub struct Verify {
     #[arg(long, value_name = "N")]
     shard: Vec<u16>,
     /// Check slab files of a daemon that does not run
-    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "shard")]
-    pub offline: Vec<PathBuf>,
+    #[arg(long, requires = "files", conflicts_with = "shard")]
+    pub offline: bool,
+    /// The slab files or devices, with --offline
+    #[arg(value_name = "FILE", requires = "offline")]
+    files: Vec<PathBuf>,
 }
 
 /// Lets the daemon check its shards.
@@ -56,7 +59,8 @@ fn chosen(mut shards: Vec<ShardStats>, wanted: &[u16]) -> Result<Vec<ShardStats>
 
 async fn verify_shard(request: &Request, shard: ShardStats, bar: &ProgressBar) -> Result<Checked, Failure> {
     let name = format!("shard {} ({})", shard.shard, shard.path);
-    let mut checked = Checked { name, ..Checked::default() };
+    let mut checked =
+        Checked { name, shard: Some(shard.shard), path: shard.path.clone(), ..Checked::default() };
     if shard.state != ShardState::Serving {
         let reason = if shard.reason.is_empty() { String::new() } else { format!(": {}", shard.reason) };
         checked.unchecked = Some(format!("it is {}{reason}", state_name(shard.state)));
@@ -84,8 +88,13 @@ async fn verify_shard(request: &Request, shard: ShardStats, bar: &ProgressBar) -
 /// Checks slab files.
 pub fn run_offline(context: &Context, verify: Verify) -> Result<(), Failure> {
     let mut shards = Vec::new();
-    for path in &verify.offline {
+    for path in &verify.files {
         let device = Device::open(path)?;
+        if device.is_snapshot() {
+            // They lie beside the shards, and match what one writes for all of those.
+            eprintln!("hedgerow: {}: passed over, it is the index snapshot of a shard", path.display());
+            continue;
+        }
         if device.in_use() {
             let path = path.display();
             return Err(Failure::Local(format!(
@@ -94,16 +103,16 @@ pub fn run_offline(context: &Context, verify: Verify) -> Result<(), Failure> {
         }
         shards.push((path, Shard::open(device)));
     }
+    if shards.is_empty() {
+        return Err(Failure::Local("verify: none of these files is a shard".to_owned()));
+    }
     let lens = shards.iter().filter_map(|(_, shard)| shard.as_ref().ok()).map(|shard| shard.device.len());
     let bar = progress_bar(lens.sum(), "bytes");
     let mut checked = Vec::new();
     for (path, shard) in shards {
         checked.push(match shard {
             Ok(shard) => check_file(path, &shard, &bar),
-            Err(Failure::No(why)) => {
-                let name = path.display().to_string();
-                Checked { name, unchecked: Some(why), ..Checked::default() }
-            }
+            Err(Failure::No(why)) => Checked { unchecked: Some(why), ..of_file(path) },
             Err(failure) => return Err(failure),
         });
     }
@@ -111,8 +120,14 @@ pub fn run_offline(context: &Context, verify: Verify) -> Result<(), Failure> {
     finish(context, checked)
 }
 
+fn of_file(path: &Path) -> Checked {
+    let path = path.display().to_string();
+    Checked { name: path.clone(), path, ..Checked::default() }
+}
+
 fn check_file(path: &Path, shard: &Shard, bar: &ProgressBar) -> Checked {
-    let mut checked = Checked { name: path.display().to_string(), ..Checked::default() };
+    let mut checked = of_file(path);
+    checked.shard = Some(shard.superblock.shard_index);
     checked.copies =
         shard.damaged_copies().map(|(copy, error)| format!("superblock {copy}: {error}")).collect();
     for number in 0..shard.superblock.slabs {
@@ -155,7 +170,11 @@ fn finish(context: &Context, checked: Vec<Checked>) -> Result<(), Failure> {
 /// What was found on one shard.
 #[derive(Default)]
 struct Checked {
+    /// What people know it by.
     name: String,
+    /// Its position in its daemon's list, if its superblock can be read.
+    shard: Option<u16>,
+    path: String,
     /// Slabs in use; 0 where a daemon checked.
     slabs: u64,
     parts: u64,
@@ -198,7 +217,8 @@ impl Checked {
 
     fn json(&self) -> Value {
         let mut facts = json!({
-            "shard": self.name,
+            "shard": self.shard,
+            "path": self.path,
             "parts_checked": self.parts,
             "bytes_checked": self.bytes,
             "unfinished": self.unfinished,

@@ -11,9 +11,9 @@ use crate::text;
 #[derive(Args, Clone, Debug)]
 pub struct WriteOptions {
     /// The object is gone after so long [default: it stays until it is evicted]
-    #[arg(long, value_name = "DURATION", value_parser = text::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = text::parse_lasting)]
     ttl: Option<Duration>,
-    /// What the acknowledgement promises
+    /// What the acknowledgement promises; for 'written', a daemon that was started with another --ack has that
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t = Ack::Written)]
     ack: Ack,
     /// Only if there is no such object yet

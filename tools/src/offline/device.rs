@@ -5,6 +5,7 @@ use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use hedgerow_engine::slab::snapshot::MAGIC;
 use memmap2::{Advice, Mmap, MmapOptions};
 
 use crate::failure::Failure;
@@ -54,6 +55,11 @@ impl Device {
     pub fn bytes(&self, offset: u64, len: usize) -> Option<&[u8]> {
         let start = usize::try_from(offset).ok()?;
         self.map.as_ref()?.get(start..start.checked_add(len)?)
+    }
+
+    /// Whether it is the snapshot of a shard's index, which a clean stop leaves beside the shard.
+    pub fn is_snapshot(&self) -> bool {
+        self.bytes(0, MAGIC.len()) == Some(&MAGIC[..])
     }
 
     /// Whether a running daemon holds the folder of this file.

@@ -63,6 +63,9 @@ fn no_superblock(device: &Device, copies: &[Result<Superblock, SuperblockError>]
     if is(SuperblockError::Blank) {
         return Failure::Local(format!("{path}: blank: no shard was ever made here"));
     }
+    if device.is_snapshot() {
+        return Failure::Local(format!("{path}: the index snapshot of a shard: name the shard itself"));
+    }
     if copies.iter().all(|copy| matches!(copy, Err(SuperblockError::Magic | SuperblockError::Blank))) {
         return Failure::Local(format!("{path}: not a slab file of Hedgerow"));
     }

@@ -107,6 +107,11 @@ pub struct Stopped {
 }
 
 impl Stopped {
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// A shard's file.
     pub fn shard(&self, number: usize) -> PathBuf {
         self.folder.path().join(format!("shard-{number}"))

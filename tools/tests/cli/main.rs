@@ -197,7 +197,8 @@ fn faults_are_injected_listed_and_ended() {
     daemon.tool(["fault", "inject", "--shard", "9", "error"]).fails(3, "there is no shard 9");
     daemon.tool(["fault", "inject", "--shard", "1", "delay"]).fails(2, "'delay 50ms'");
     daemon.tool(["fault", "inject", "--shard", "1", "error", "5ms"]).fails(2, "only delay and stall");
-    daemon.tool(["fault", "inject", "--shard", "1", "error", "--for", "1h"]).fails(2, "at most 10m");
+    daemon.tool(["fault", "inject", "--shard", "1", "error", "--for", "1h"]).fails(2, "1ms to 10m");
+    daemon.tool(["fault", "inject", "--shard", "1", "delay", "2h"]).fails(2, "1us to 1h");
     daemon.tool(["fault", "inject", "--shard", "1", "error", "--share", "0%"]).fails(2, "is no share");
 }
 
@@ -218,6 +219,11 @@ fn damage_is_found_online_and_offline() {
     assert_eq!(verified.matches("nothing is damaged").count(), 3, "{verified}");
     let one = daemon.tool(["verify", "--shard", "1", "--json"]).json();
     assert_eq!((one["damaged"].as_u64(), one["shards"].as_array().unwrap().len()), (Some(0), 1));
+    let fields = |found: &serde_json::Value| {
+        let shard = &found["shards"][0];
+        (shard["shard"].as_u64(), shard["path"].as_str().map(std::path::PathBuf::from))
+    };
+    assert_eq!(fields(&one), (Some(1), Some(daemon.shard(1))));
     daemon.tool(["verify", "--shard", "5"]).fails(2, "there is no shard 5");
     let shard = daemon.shard(0);
     let running = run(hedgerow().arg("verify").arg("--offline").arg(&shard), b"");
@@ -229,6 +235,9 @@ fn damage_is_found_online_and_offline() {
     let shards: Vec<_> = (0..3).map(|number| stopped.shard(number)).collect();
     let verified = run(hedgerow().arg("verify").arg("--offline").args(&shards), b"").text();
     assert_eq!(verified.matches("nothing is damaged").count(), 3, "{verified}");
+    let one = run(hedgerow().args(["verify", "--offline", "--json"]).arg(&shards[1]), b"").json();
+    assert_eq!(fields(&one), (Some(1), Some(shards[1].clone())));
+    the_pattern_for_all_shards_may_be_used(stopped.folder());
 
     let inspected = run(hedgerow().args(["inspect", "--parts", "--json"]).arg(&shards[0]), b"").json();
     assert_eq!(inspected["clean_stop"].as_bool(), Some(true));
@@ -257,6 +266,27 @@ fn damage_is_found_online_and_offline() {
     verified.fails(1, "verify: damage in 2 places");
     assert_eq!(daemon.tool(["get", "object 7"]).done(), bytes(40_000, 7));
     assert_eq!(daemon.tool(["get", "object 9"]).done(), bytes(40_000, 9));
+}
+
+/// `shard-*` names the shards, and the snapshots that a clean stop leaves beside them.
+fn the_pattern_for_all_shards_may_be_used(folder: &Path) {
+    let named = |name: &std::ffi::OsStr| name.as_bytes().starts_with(b"shard-");
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    let (snapshots, shards): (Vec<_>, Vec<_>) = entries
+        .filter(|entry| named(&entry.file_name()))
+        .map(|entry| entry.path())
+        .partition(|path| path.extension().is_some());
+    assert_eq!((snapshots.len(), shards.len()), (3, 3));
+    let ran = run(hedgerow().args(["verify", "--offline"]).args(&snapshots).args(&shards), b"");
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert_eq!(ran.out.escape_ascii().to_string().matches("nothing is damaged").count(), 3);
+    for path in &snapshots {
+        let note = format!("hedgerow: {}: passed over, it is the index snapshot", path.display());
+        assert!(ran.err.contains(&note), "{}", ran.err);
+        run(hedgerow().arg("inspect").arg(path), b"").fails(4, "name the shard itself");
+    }
+    let ran = run(hedgerow().args(["verify", "--offline"]).args(&snapshots), b"");
+    ran.fails(4, "none of these files is a shard");
 }
 
 fn flip(path: &Path, offset: u64) {
@@ -321,6 +351,10 @@ fn the_command_line_is_explained() {
     run(hedgerow().arg("sing"), b"").fails(2, "unrecognized subcommand 'sing'");
     run(hedgerow().args(["ping", "--deadline", "5"]), b"").fails(2, "write for example 50ms");
     run(hedgerow().args(["ping", "--deadline", "2m"]), b"").fails(2, "at most 1 min");
+    run(hedgerow().args(["verify", "--offline"]), b"").fails(2, "<FILE>");
+    run(hedgerow().args(["verify", "shard-0"]), b"").fails(2, "--offline");
+    run(hedgerow().args(["ping", "--server", "host:seven"]), b"").fails(2, "HOST:PORT");
+    run(hedgerow().args(["put", "k", "-", "--ttl", "0s"]), b"").fails(2, "no time at all");
 }
 
 #[test]
