@@ -18,7 +18,8 @@ pub(super) enum Standing {
     NothingNewer,
     /// It holds something newer.
     Newer,
-    /// What it held was damaged and is gone: a part can be written there, which says the rest.
+    /// What it holds is damaged, and of a version that it does not say. A part of the version can be
+    /// written there unless that is newer: the answer to the write says the rest.
     Damaged,
     /// It holds nothing, and has forgotten something that may have been newer.
     Forgotten,

@@ -200,13 +200,11 @@ impl<B: Clone> Coordinator<B> {
         }
     }
 
-    /// The outcome is no longer wanted: no `ReadDone` or `WriteDone` follows. A write's parts may be
-    /// stored all the same; its [`Action::Release`] follows at once.
-    pub fn cancel(&mut self, op: OpId, now: Now) {
-        match drive::kind(op) {
-            drive::READ => self.cancel_read(op, now),
-            drive::WRITE => self.cancel_write(op, now),
-            _ => self.end_repair(op, now),
+    /// The outcome of a read is no longer wanted: no `ReadDone` follows. (A write goes to its end: what
+    /// has become of it has to be known.)
+    pub fn cancel_read(&mut self, op: OpId, now: Now) {
+        if drive::kind(op) == drive::READ {
+            self.remove_read(op, now);
         }
     }
 

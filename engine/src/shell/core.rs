@@ -271,7 +271,7 @@ impl Core {
     fn act(self: &Rc<Self>, action: Action<PartBytes>, now: Now) {
         match action {
             Action::AskRead { ask, target, read } => self.ask(ask, target, ShardRequest::Read(read), now),
-            Action::AskConfirm { ask, target, confirm, .. } => {
+            Action::AskConfirm { ask, target, confirm } => {
                 self.ask(ask, target, ShardRequest::Confirm(confirm), now);
             }
             Action::AskWrite { ask, op, target, part, purpose, deadline, ack } => {
@@ -459,7 +459,7 @@ impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         if let Some(op) = self.op {
             self.core.reads.borrow_mut().remove(&op);
-            self.core.coordinator.borrow_mut().cancel(op, clock::now());
+            self.core.coordinator.borrow_mut().cancel_read(op, clock::now());
             self.core.pump();
         }
     }

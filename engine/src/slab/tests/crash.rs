@@ -57,7 +57,7 @@ fn history(world: &mut World, ack: AckLevel, stop_at: u64) -> (Floors, bool) {
 fn check_after(world: &mut World, floors: &Floors, context: &str) {
     for (&key, &floor) in floors {
         match world.confirm(&name(key, 0), floor) {
-            PartAnswer::Held(Standing::Same | Standing::Newer) => {
+            PartAnswer::Held(Standing::Same | Standing::SameClock | Standing::Newer) => {
                 assert!(world.held(&name(key, 0)).is_some_and(|version| version >= floor), "{context}");
             }
             PartAnswer::Absent { forgotten_through } => {
