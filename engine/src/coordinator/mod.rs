@@ -120,6 +120,12 @@ impl<B: Clone> Coordinator<B> {
         self.desk.versions.observe(version);
     }
 
+    /// When an answer has to be ready, whoever gives it, for a request that is taken up at `now`: a margin
+    /// before its `deadline`. The coordinator's own outcomes are.
+    pub fn answer_by(&self, deadline: Timestamp, now: Timestamp) -> Timestamp {
+        self.desk.config.answer_by(deadline, now)
+    }
+
     /// Begins a read. Its outcome is a [`Action::ReadDone`], before its deadline.
     pub fn read(&mut self, request: ReadRequest, now: Now) -> OpId {
         self.desk.stats.reads += 1;

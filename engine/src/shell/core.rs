@@ -416,6 +416,12 @@ impl Core {
         answer.unwrap_or(PartAnswer::Expired)
     }
 
+    /// When the answer to a request that is taken up at `now` has to be ready: every wait outside of the
+    /// coordinator ends by then.
+    pub fn answer_by(&self, deadline: Timestamp, now: Timestamp) -> Timestamp {
+        self.coordinator.borrow().answer_by(deadline, now)
+    }
+
     /// Starts a read and waits for its outcome.
     pub async fn read(self: &Rc<Self>, request: crate::coordinator::ReadRequest) -> ReadOutcome<PartBytes> {
         let (sender, receiver) = oneshot::channel();

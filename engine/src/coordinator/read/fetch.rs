@@ -251,7 +251,7 @@ impl<B> ReadOp<B> {
                 if left == 0 || !unasked || desk.targets.slow(slot.target) != slow {
                     continue;
                 }
-                let asked = if matches!(slot.known, Known::SameClock(_)) {
+                let asked = if slot.known == Known::Unclear {
                     self.ask_part(index, Why::Needed, desk, now);
                     self.slots[index].ask.is_some()
                 } else {

@@ -31,8 +31,8 @@ pub(super) enum Known {
     Below(Version),
     /// It holds something newer than this.
     Above(Version),
-    /// It holds a version of the same clock as this one's; a part read tells which.
-    SameClock(Version),
+    /// It holds something of which the index does not tell enough; a part read does.
+    Unclear,
     /// It holds nothing, and forgot nothing newer than this.
     Absent(Version),
     /// It could not say.
@@ -108,10 +108,9 @@ impl Slot {
     fn askable(&self, version: Option<Version>) -> bool {
         self.idle()
             && match (self.known, version) {
-                (Known::Nothing, _) => true,
+                (Known::Nothing | Known::Unclear, _) => true,
                 (Known::Holds(held), Some(version)) => held == version && self.gave != Some(version),
                 (Known::Below(bound), Some(version)) => bound > version,
-                (Known::SameClock(of), Some(version)) => of.hlc == version.hlc,
                 _ => false,
             }
     }
@@ -127,14 +126,12 @@ impl Slot {
                 return Standing::Newer;
             }
             Known::Lost(_) if self.above >= version => return Standing::Newer,
-            Known::SameClock(of) if of.hlc < version.hlc => return Standing::NothingNewer,
-            Known::SameClock(of) if of.hlc > version.hlc => return Standing::Newer,
             Known::Absent(forgotten) if forgotten < version => return Standing::NothingNewer,
             Known::Absent(_) => return Standing::Forgotten,
             Known::Lost(Loss::Damaged) if !self.repairing => return Standing::Damaged,
             Known::Lost(Loss::Failed | Loss::Full) => return Standing::Unable,
             Known::Nothing | Known::Below(_) | Known::Above(_) => {}
-            Known::SameClock(_) | Known::Lost(Loss::Damaged) => {}
+            Known::Unclear | Known::Lost(Loss::Damaged) => {}
         }
         if self.repairing || (self.ask.is_some() && !self.late) {
             Standing::Pending
@@ -152,9 +149,9 @@ impl Slot {
             Known::Below(bound) => bound <= version,
             // Having forgotten this very version, it takes it back.
             Known::Absent(forgotten) => forgotten <= version,
-            Known::SameClock(of) => of.hlc < version.hlc,
-            Known::Lost(loss) => loss == Loss::Damaged && self.above < version,
-            Known::Nothing | Known::Above(_) => false,
+            // If that is newer, the write is refused.
+            Known::Lost(loss) => loss == Loss::Damaged,
+            Known::Nothing | Known::Unclear | Known::Above(_) => false,
         }
     }
 
@@ -164,10 +161,8 @@ impl Slot {
             Known::Holds(held) => held != version || self.gave == Some(version),
             Known::Below(bound) => bound <= version,
             Known::Above(bound) => bound >= version,
-            Known::SameClock(of) => of.hlc != version.hlc,
             Known::Absent(_) | Known::Lost(Loss::Damaged) => true,
-            Known::Lost(_) => self.above >= version,
-            Known::Nothing => false,
+            Known::Nothing | Known::Unclear | Known::Lost(_) => false,
         }
     }
 }
@@ -308,7 +303,7 @@ impl<B> ReadOp<B> {
             (AskKind::Confirm, PartAnswer::Held(HeldStanding::Same)) => Known::Holds(about),
             (AskKind::Confirm, PartAnswer::Held(HeldStanding::Older)) => Known::Below(about),
             (AskKind::Confirm, PartAnswer::Held(HeldStanding::Newer)) => Known::Above(about),
-            (AskKind::Confirm, PartAnswer::Held(HeldStanding::SameClock)) => Known::SameClock(about),
+            (AskKind::Confirm, PartAnswer::Held(HeldStanding::SameClock)) => Known::Unclear,
             (_, PartAnswer::Damaged) => Known::Lost(Loss::Damaged),
             (_, PartAnswer::Overloaded) => Known::Lost(Loss::Full),
             (_, PartAnswer::Failed | PartAnswer::Expired) => Known::Lost(Loss::Failed),

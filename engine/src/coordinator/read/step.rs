@@ -96,7 +96,6 @@ impl<B> ReadOp<B> {
         // Out of reach among the expected targets does not mean that it is nowhere.
         let _out_of_reach = self.fetch(None, &shape, desk, now);
         self.fetch_confirmers(missing, desk, now);
-        self.stalled_at = None;
         if self.in_flight() { Step::Wait } else { self.give_up(desk, now) }
     }
 
@@ -282,7 +281,6 @@ impl<B> ReadOp<B> {
         self.dead.clear();
         for slot in &mut self.slots {
             slot.known = Known::Nothing;
-            slot.above = Version::ZERO;
             slot.gave = None;
             slot.took = None;
         }

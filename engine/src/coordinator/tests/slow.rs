@@ -113,6 +113,31 @@ fn a_silent_target_is_probed_seldom_and_by_a_few_at_most() {
 }
 
 #[test]
+fn a_target_whose_cap_is_full_of_lost_asks_is_found_to_be_back() {
+    let mut world = World::new("4+2", 6, |config| config.target_ops_max = 4);
+    let name = world.name("key");
+    let meta = World::meta(&name, World::old(10), world.code);
+    world.place(&name, &meta, &[0, 1, 2, 3, 4, 5]);
+    for _ in 0..20 {
+        world.get(&name);
+    }
+    world.at(&name, 1).deaf = true;
+    let each = |world: &mut World, time: std::time::Duration| {
+        let until = world.now.mono + time;
+        while world.now.mono < until {
+            world.get(&name);
+            world.run_for(10 * MS);
+        }
+    };
+    each(&mut world, 4 * PROBE_PATIENCE * u32::from(PROBES_IN_FLIGHT_MAX));
+    assert!(world.coordinator.stats().probes > u64::from(PROBES_IN_FLIGHT_MAX));
+    world.at(&name, 1).deaf = false;
+    each(&mut world, 10 * PROBE_PATIENCE);
+    assert!(!is_slow(&world, world.order(&name)[1]));
+    assert_eq!(world.coordinator.stats().asks, 0);
+}
+
+#[test]
 fn prompt_answers_to_probes_in_a_row_make_a_target_trusted() {
     let mut targets = learnt([300 * US, 300 * US, 5000 * US, 300 * US, 300 * US, 300 * US]);
     assert!(targets.slow(2));
