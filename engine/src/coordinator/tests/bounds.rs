@@ -1,6 +1,8 @@
 //! Caps of what is in flight at a target, and of operations.
 
-use super::super::testing::{MS, World, found};
+use hedgerow_wire::part::PartAnswer;
+
+use super::super::testing::{Asked, MS, World, found};
 use super::super::{ReadOutcome, WriteOutcome};
 
 #[test]
@@ -96,8 +98,9 @@ fn read_while_stuck(world: &mut World) -> u32 {
         world.run_for(MS);
         world.coordinator.cancel_read(op, world.now);
     }
+    // Nobody else can: the index of the target goes on answering.
+    world.at(&other, 2).always = Some(PartAnswer::Failed);
     for _ in 0..100 {
-        // The index of the target goes on answering.
         let mut request = world.request(&other);
         request.code_hint = Some(small.code);
         world.read(request);
@@ -121,7 +124,11 @@ fn what_a_stuck_device_was_asked_stays_in_flight() {
         world.place(&name, &meta, &[0, 1, 2, 3, 4, 5]);
         world.at(&name, 0).delay = 1_000_000 * MS;
         world.at(&name, 0).silent = !index_alive;
+        let from = world.log.len();
         assert!(read_while_stuck(&mut world) >= 3, "index alive: {index_alive}");
+        let target = world.order(&name)[0];
+        let confirms = |(_, at, asked): &(_, _, Asked)| *at == target && asked.letter() == 'c';
+        assert!(world.log[from..].iter().any(confirms));
         assert_eq!(world.coordinator.stats().asks_lost, 0);
     }
 }
