@@ -168,7 +168,8 @@ pub struct PartDrop {
     pub version: Version,
 }
 
-/// Asks a target how what it holds of a record stands to `version`. Answered from the index.
+/// Asks a target how what it holds of a record stands to `version`. Answered from the index alone: the
+/// device is not touched, so that the answer comes while it is stuck.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PartConfirm {
     /// Hash of the object's key.
@@ -177,6 +178,8 @@ pub struct PartConfirm {
     pub record: Record,
     /// The version to be confirmed.
     pub version: Version,
+    /// Worthless after this.
+    pub deadline: Timestamp,
 }
 
 /// Tells a target that a record was used. Batched and lossy.
@@ -197,6 +200,9 @@ pub enum Standing {
     Same,
     /// Something newer.
     Newer,
+    /// A version of the same clock. Whether it is that version, or an older or newer one that another
+    /// coordinator gave in the same moment, the index does not tell: a read does.
+    SameClock,
 }
 
 /// A target's answer to any part request. `B` is the handle of a payload, opaque to the coordinator.

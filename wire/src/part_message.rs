@@ -246,13 +246,21 @@ pub fn encode_confirm(shard: u16, confirm: &PartConfirm) -> [u8; PART_CONFIRM_LE
     out
 }
 
-/// The shard and the confirm of a body.
-pub fn decode_confirm(body: &[u8]) -> Result<(u16, PartConfirm), PartMessageError> {
+/// The shard and the confirm of a frame that became readable at `received`.
+pub fn decode_confirm(
+    header: &FrameHeader,
+    body: &[u8],
+    received: Timestamp,
+) -> Result<(u16, PartConfirm), PartMessageError> {
     let fields = exactly(body, PART_CONFIRM_LEN)?;
     fields.zero(2..4)?;
     fields.zero(34..40)?;
-    let confirm =
-        PartConfirm { hash: fields.hash(8), record: Record(fields.u32(4)), version: fields.version(24, 32) };
+    let confirm = PartConfirm {
+        hash: fields.hash(8),
+        record: Record(fields.u32(4)),
+        version: fields.version(24, 32),
+        deadline: header.deadline(received),
+    };
     Ok((fields.u16(0), confirm))
 }
 
@@ -406,6 +414,7 @@ pub fn encode_answer_head<B>(answer: &PartAnswer<B>, payload_checksum: u32) -> V
                 Standing::Older => 0,
                 Standing::Same => 1,
                 Standing::Newer => 2,
+                Standing::SameClock => 3,
             };
             variant::HELD
         }
@@ -472,6 +481,7 @@ pub fn decode_answer(header: &FrameHeader, body: &[u8]) -> Result<PartAnswer<Pay
         (variant::HELD, 0) => Ok(PartAnswer::Held(Standing::Older)),
         (variant::HELD, 1) => Ok(PartAnswer::Held(Standing::Same)),
         (variant::HELD, 2) => Ok(PartAnswer::Held(Standing::Newer)),
+        (variant::HELD, 3) => Ok(PartAnswer::Held(Standing::SameClock)),
         (variant::HELD, other) => Err(field("standing", other)),
         (variant::STORED, _) => Ok(PartAnswer::Stored),
         (variant::DROPPED, _) => Ok(PartAnswer::Dropped),

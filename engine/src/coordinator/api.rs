@@ -93,8 +93,6 @@ pub enum Action<B> {
         target: Target,
         /// What.
         confirm: PartConfirm,
-        /// Worthless after this.
-        deadline: Timestamp,
     },
     /// Drop records. Not answered; may be lost.
     AskDrop {
@@ -133,7 +131,7 @@ pub enum Action<B> {
         outcome: WriteOutcome,
     },
     /// The payloads of this write or repair are no longer needed, and `op` is gone. The last action
-    /// of every write and every repair, cancelled ones too.
+    /// of every write and every repair.
     Release {
         /// The write or repair.
         op: OpId,
@@ -155,11 +153,12 @@ pub enum Action<B> {
 /// Why a read missed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Miss {
-    /// Enough targets hold nothing of the record.
+    /// So many targets hold nothing of the record that none was acknowledged, unless it was evicted.
     Absent,
     /// A tombstone of this version was found.
     Deleted(Version),
-    /// A newer version was seen of which too few parts could be had, and nothing older is certain.
+    /// A version was seen of which too few parts exist, and so many targets hold nothing else that no
+    /// other was acknowledged, unless that one took its place.
     Incomplete(Version),
     /// The read was strict, and this version could not be confirmed.
     Unconfirmed(Version),
@@ -178,8 +177,6 @@ pub enum ReadOutcome<B> {
         /// No acknowledged newer version existed when the read began. Always true where the version
         /// was given or the namespace is immutable.
         confirmed: bool,
-        /// Spares that were asked for because a part was late.
-        hedges: u8,
     },
     /// A miss.
     NotFound {

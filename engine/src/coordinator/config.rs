@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hedgerow_wire::time::Timestamp;
 use hedgerow_wire::types::{Code, ReadPolicy};
 
 /// What can be set about a coordinator. `Config::new(code)` has the defaults.
@@ -28,7 +29,8 @@ pub struct Config {
     /// A read that has its parts, but whose missing confirmations are all late, is answered
     /// unconfirmed after so long a wait for them.
     pub confirm_patience: Duration,
-    /// Outcomes are emitted so long before the deadline, or an eighth of the time given if that is less.
+    /// Outcomes are emitted so long before the deadline, or an eighth of the time given if that is less:
+    /// see [`Config::answer_by`].
     pub answer_margin: Duration,
     /// After the quorum, targets that have not answered a write are waited for so long.
     pub straggler_grace: Duration,
@@ -47,6 +49,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// When an answer has to be ready for a request that is taken up at `now`, so that it is there by
+    /// its `deadline`.
+    pub fn answer_by(&self, deadline: Timestamp, now: Timestamp) -> Timestamp {
+        deadline - self.answer_margin.min(deadline.since(now) / 8)
+    }
+
     /// The defaults for `code`.
     pub fn new(code: Code) -> Config {
         Config {

@@ -18,10 +18,13 @@ pub(super) enum Standing {
     NothingNewer,
     /// It holds something newer.
     Newer,
-    /// What it held was damaged and is gone: a part can be written there, which says the rest.
+    /// What it holds is damaged, and of a version that it does not say. A part of the version can be
+    /// written there unless that is newer: the answer to the write says the rest.
     Damaged,
     /// It holds nothing, and has forgotten something that may have been newer.
     Forgotten,
+    /// It holds nothing, and never knew what it held: its device was replaced, or is damaged. It takes parts.
+    Unknown,
     /// It cannot say: it failed, or is past its cap.
     Unable,
     /// It was asked.
@@ -94,15 +97,18 @@ pub(super) fn decide(m: usize, spare: usize, standings: &[Standing]) -> Verdict 
     if late > 0 { Verdict::Late } else { Verdict::Impossible }
 }
 
-/// Whether a version that is not confirmed may be returned as such: only targets that cannot say, or
-/// not in time, stand in the way. What others forgot, or hold newer, is never excused: that would bring
+/// Whether a version that is not confirmed may be returned as such: only targets that cannot say (those
+/// whose device was replaced among them), or not in time, stand in the way. What others forgot, or hold newer, is never excused: that would bring
 /// back what was deleted or overwritten.
 pub(super) fn excusable(m: usize, spare: usize, standings: &[Standing]) -> bool {
     let favourable = |&standing: &Standing| match standing {
         Standing::Newer | Standing::Forgotten | Standing::NothingNewer | Standing::Holds => standing,
-        Standing::Damaged | Standing::Unable | Standing::Pending | Standing::Late | Standing::Unasked => {
-            Standing::Holds
-        }
+        Standing::Damaged
+        | Standing::Unknown
+        | Standing::Unable
+        | Standing::Pending
+        | Standing::Late
+        | Standing::Unasked => Standing::Holds,
     };
     let best: Standings = standings.iter().map(favourable).collect();
     let sayers = best.iter().filter(|s| matches!(s, Standing::Holds | Standing::NothingNewer)).count();
@@ -115,12 +121,13 @@ mod tests {
 
     use hedgerow_wire::types::Code;
 
-    const ALL: [Standing; 9] = [
+    const ALL: [Standing; 10] = [
         Standing::Holds,
         Standing::NothingNewer,
         Standing::Newer,
         Standing::Damaged,
         Standing::Forgotten,
+        Standing::Unknown,
         Standing::Unable,
         Standing::Pending,
         Standing::Late,
@@ -157,6 +164,7 @@ mod tests {
             let truthful = [
                 Standing::Newer,
                 Standing::Forgotten,
+                Standing::Unknown,
                 Standing::Unable,
                 Standing::Damaged,
                 Standing::Pending,
@@ -222,7 +230,10 @@ mod tests {
                         let best: Vec<Standing> = standings
                             .iter()
                             .map(|&standing| match standing {
-                                Standing::Newer | Standing::Forgotten | Standing::Unable => standing,
+                                Standing::Newer
+                                | Standing::Forgotten
+                                | Standing::Unknown
+                                | Standing::Unable => standing,
                                 _ => Standing::Holds,
                             })
                             .collect();

@@ -32,11 +32,11 @@ pub(super) enum AskKind {
 }
 
 impl AskKind {
-    fn lane(self) -> Option<Lane> {
+    fn lane(self) -> Lane {
         match self {
-            AskKind::Read | AskKind::Probe => Some(Lane::Device),
-            AskKind::Confirm => Some(Lane::Index),
-            AskKind::Write => None,
+            AskKind::Read | AskKind::Probe => Lane::Device,
+            AskKind::Confirm => Lane::Index,
+            AskKind::Write => Lane::Log,
         }
     }
 }
@@ -131,22 +131,16 @@ impl<B> Desk<B> {
     }
 
     /// Asks for a confirmation; `None` if the target is past its cap.
-    pub(super) fn confirm(
-        &mut self,
-        whose: Whose,
-        confirm: PartConfirm,
-        deadline: Timestamp,
-        now: Now,
-    ) -> Option<AskId> {
+    pub(super) fn confirm(&mut self, whose: Whose, confirm: PartConfirm, now: Now) -> Option<AskId> {
         let Whose { op, slot, target } = whose;
         if !self.targets.room(target, 0) {
             self.stats.erasures += 1;
             return None;
         }
-        let (kind, sent) = (AskKind::Confirm, now.mono);
+        let (kind, deadline, sent) = (AskKind::Confirm, confirm.deadline, now.mono);
         let ask = self.open(Ask { kind, target, op: Some(op), slot, sent, deadline, bytes: 0, late: false });
         let target = self.targets.target(target);
-        self.actions.push_back(Action::AskConfirm { ask, target, confirm, deadline });
+        self.actions.push_back(Action::AskConfirm { ask, target, confirm });
         self.stats.confirms += 1;
         Some(ask)
     }
@@ -197,11 +191,9 @@ impl<B> Desk<B> {
             self.stats.erasures += 1;
             self.targets.erasure(ask.target);
         }
-        // A withdrawn ask that was not late may be answered without having been carried out.
-        if ask.op.is_some() || ask.kind == AskKind::Probe || matches!(said, Said::Well(_)) {
-            self.targets.learn(ask.target, said, took, ask.late);
-        }
-        self.targets.done(ask.target, ask.bytes, ask.kind.lane(), Some(ask.sent), now.mono);
+        self.targets.learn(ask.target, said, took, ask.late);
+        self.targets.done(ask.target, ask.bytes, ask.kind.lane(), now.mono);
+        self.targets.works(ask.target, said, ask.sent);
         if ask.kind == AskKind::Probe {
             let took = match said {
                 Said::Well(class) => Some((class, took)),
@@ -212,16 +204,18 @@ impl<B> Desk<B> {
         Some(ask)
     }
 
-    /// Gives up asks that must be lost: long past their deadline, while their target answers later
-    /// ones (or they are probes, which must not keep the next one away for ever). An operation has
-    /// ended by its deadline, so nobody waits for them.
+    /// Gives up asks that must be lost: long past their deadline, while their target has answered later
+    /// ones from the same place. What a stuck device is asked stays in flight, though the index answers.
+    /// Probes are given up all the same: they must not keep the next one away for ever, which is what
+    /// finds out that a target is back whose cap is full of lost asks. An operation has ended by its
+    /// deadline, so nobody waits for them.
     pub(super) fn sweep_lost(&mut self, now: Now) {
         let lost: SmallVec<[u64; 16]> = self
             .asks
             .iter()
             .filter(|(_, ask)| {
                 let over = ask.deadline + ASK_LOST_AFTER;
-                let answers = self.targets.answered_through(ask.target) > ask.deadline;
+                let answers = self.targets.works_since(ask.target, ask.kind.lane()) > ask.deadline;
                 over < now.mono && ask.op.is_none() && (answers || ask.kind == AskKind::Probe)
             })
             .map(|(id, _)| id)
@@ -229,7 +223,7 @@ impl<B> Desk<B> {
         for id in lost {
             let Some(ask) = self.asks.remove(id) else { continue };
             self.stats.asks_lost += 1;
-            self.targets.done(ask.target, ask.bytes, ask.kind.lane(), None, now.mono);
+            self.targets.lost(ask.target, ask.bytes, ask.kind.lane());
             if ask.kind == AskKind::Probe {
                 self.targets.probed(ask.target, None);
             }

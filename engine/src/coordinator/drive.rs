@@ -139,7 +139,7 @@ impl<B: Clone> Coordinator<B> {
     }
 
     /// Takes a read from the pool, and what is in flight with it.
-    fn remove_read(&mut self, id: OpId, now: Now) -> Option<ReadOp<B>> {
+    pub(super) fn remove_read(&mut self, id: OpId, now: Now) -> Option<ReadOp<B>> {
         let mut read = self.reads.remove(pool_id(id))?;
         self.desk.timers.clear(timer(id));
         read.withdraw_all(&mut self.desk, now);
@@ -178,7 +178,7 @@ impl<B: Clone> Coordinator<B> {
                 stats.reads_found += 1;
                 stats.reads_unconfirmed += u64::from(!confirmed);
                 let parts = read.parts(version, &read.shape(Some(version), &self.desk));
-                ReadOutcome::Found { meta: found.meta.clone(), parts, confirmed, hedges: read.hedges() }
+                ReadOutcome::Found { meta: found.meta.clone(), parts, confirmed }
             }
             End::Miss(why) => {
                 stats.reads_not_found += 1;
@@ -274,10 +274,6 @@ impl<B: Clone> Coordinator<B> {
         self.desk.actions.push_back(Action::ReadDone { op: id, outcome: ReadOutcome::Overloaded });
     }
 
-    pub(super) fn cancel_read(&mut self, id: OpId, now: Now) {
-        self.remove_read(id, now);
-    }
-
     pub(super) fn answer_write(&mut self, id: OpId, ask: &Ask, answer: &PartAnswer<B>, now: Now) {
         let Some(write) = self.writes.get_mut(pool_id(id)) else { return };
         write.take(ask, answer, &mut self.desk);
@@ -327,15 +323,6 @@ impl<B: Clone> Coordinator<B> {
         self.desk.timers.clear(timer(id));
         write.withdraw_all(&mut self.desk, now);
         self.desk.actions.push_back(Action::Release { op: id });
-    }
-
-    pub(super) fn cancel_write(&mut self, id: OpId, now: Now) {
-        let Some(write) = self.writes.get(pool_id(id)) else { return };
-        let name = write.acknowledged().then(|| write.name.clone());
-        self.release_write(id, now);
-        if let Some(name) = name {
-            self.note(&name, now);
-        }
     }
 
     pub(super) fn answer_repair(&mut self, id: OpId, ask: &Ask, answer: &PartAnswer<B>, now: Now) {

@@ -38,8 +38,6 @@ pub const REPAIR_AGE_US: u64 = 2_000_000;
 /// Parts of a version that cannot be assembled are dropped only when it is older than this: no write
 /// of it can be under way any more, whatever the clocks say.
 pub const DROP_AGE_US: u64 = DEADLINE_US_MAX as u64 + CLOCK_AHEAD_US_MAX + CLOCK_DRIFT_US_MAX;
-/// How often one target is asked by one read, at most (part, confirmation, part again, repair).
-pub const ASKS_PER_SLOT_MAX: u8 = 16;
 /// How often a read begins anew because it ran into a write that is under way.
 pub const READ_ROUNDS_MAX: u8 = 6;
 /// The pause before the first such round; doubles with every round.
@@ -56,7 +54,8 @@ pub const PROBES_PROMPT_MIN: u8 = 5;
 pub const SILENCE_JUDGED_EVERY: Duration = Duration::from_micros(100);
 /// Answers of a target before its latency means anything.
 pub const LATENCY_SAMPLES_MIN: u32 = 8;
-/// An ask is thought lost so long after its deadline, if its target answers later ones.
+/// An ask is thought lost so long after its deadline, if its target has answered a later one from the
+/// same place: the index, the device, the log of writes.
 pub const ASK_LOST_AFTER: Duration = Duration::from_secs(2);
 
 const _: () = {

@@ -120,6 +120,12 @@ impl<B: Clone> Coordinator<B> {
         self.desk.versions.observe(version);
     }
 
+    /// When an answer has to be ready, whoever gives it, for a request that is taken up at `now`: a margin
+    /// before its `deadline`. The coordinator's own outcomes are.
+    pub fn answer_by(&self, deadline: Timestamp, now: Timestamp) -> Timestamp {
+        self.desk.config.answer_by(deadline, now)
+    }
+
     /// Begins a read. Its outcome is a [`Action::ReadDone`], before its deadline.
     pub fn read(&mut self, request: ReadRequest, now: Now) -> OpId {
         self.desk.stats.reads += 1;
@@ -200,13 +206,11 @@ impl<B: Clone> Coordinator<B> {
         }
     }
 
-    /// The outcome is no longer wanted: no `ReadDone` or `WriteDone` follows. A write's parts may be
-    /// stored all the same; its [`Action::Release`] follows at once.
-    pub fn cancel(&mut self, op: OpId, now: Now) {
-        match drive::kind(op) {
-            drive::READ => self.cancel_read(op, now),
-            drive::WRITE => self.cancel_write(op, now),
-            _ => self.end_repair(op, now),
+    /// The outcome of a read is no longer wanted: no `ReadDone` follows. (A write goes to its end: what
+    /// has become of it has to be known.)
+    pub fn cancel_read(&mut self, op: OpId, now: Now) {
+        if drive::kind(op) == drive::READ {
+            self.remove_read(op, now);
         }
     }
 

@@ -102,11 +102,11 @@ struct TargetState {
     in_flight_ops: u32,
     in_flight_bytes: u64,
     /// By [`Lane`].
-    lanes: [Waiting; 2],
+    lanes: [Waiting; LANES],
     late_share: f32,
     failed_share: f32,
-    /// When the newest ask that was answered was sent.
-    answered_through: Timestamp,
+    /// By [`Lane`]: when the newest ask was sent that was answered from there.
+    works_since: [Timestamp; LANES],
     slow: bool,
     probes_in_flight: u16,
     probe_at: Timestamp,
@@ -117,14 +117,18 @@ struct TargetState {
     probes: u64,
 }
 
-/// Asks that wait for the same thing at a target.
+/// What asks wait for at a target.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Lane {
     /// Part reads: the device.
     Device = 0,
-    /// Confirmations: the index, which may answer while the device is stuck.
+    /// Confirmations: the index, which answers while the device is stuck.
     Index = 1,
+    /// Part writes.
+    Log = 2,
 }
+
+const LANES: usize = 3;
 
 /// Asks in flight in one lane, and since when none of them was answered.
 #[derive(Clone, Copy, Default)]
@@ -197,10 +201,10 @@ impl Targets {
             latency: [Estimate::default(); CLASSES],
             in_flight_ops: 0,
             in_flight_bytes: 0,
-            lanes: [Waiting::default(); 2],
+            lanes: [Waiting::default(); LANES],
             late_share: 0.0,
             failed_share: 0.0,
-            answered_through: Timestamp(0),
+            works_since: [Timestamp(0); LANES],
             slow: false,
             probes_in_flight: 0,
             probe_at: Timestamp(0),
@@ -259,46 +263,46 @@ impl Targets {
         !self.room(index, 0) || silent_for > self.hedge_ceiling
     }
 
-    /// An ask goes out; `lane` is where it waits, unless it is a write.
-    pub(super) fn sent(&mut self, index: TargetIndex, bytes: u32, lane: Option<Lane>, now: Timestamp) {
+    /// An ask goes out, to wait in `lane`.
+    pub(super) fn sent(&mut self, index: TargetIndex, bytes: u32, lane: Lane, now: Timestamp) {
         let state = &mut self.list[index as usize];
         state.in_flight_ops += 1;
         state.in_flight_bytes += u64::from(bytes);
-        if let Some(lane) = lane {
-            let waiting = &mut state.lanes[lane as usize];
-            if waiting.asks == 0 {
-                waiting.since = now;
-            }
-            waiting.asks += 1;
+        let waiting = &mut state.lanes[lane as usize];
+        if waiting.asks == 0 {
+            waiting.since = now;
         }
+        waiting.asks += 1;
     }
 
-    /// An ask is no longer in flight: it was answered (`answered`: when it was sent), or is lost.
-    pub(super) fn done(
-        &mut self,
-        index: TargetIndex,
-        bytes: u32,
-        lane: Option<Lane>,
-        answered: Option<Timestamp>,
-        now: Timestamp,
-    ) {
+    /// An ask is no longer in flight: it was answered.
+    pub(super) fn done(&mut self, index: TargetIndex, bytes: u32, lane: Lane, now: Timestamp) {
+        self.lost(index, bytes, lane);
+        self.list[index as usize].lanes[lane as usize].since = now;
+    }
+
+    /// An ask is no longer in flight: it is lost.
+    pub(super) fn lost(&mut self, index: TargetIndex, bytes: u32, lane: Lane) {
         let state = &mut self.list[index as usize];
         state.in_flight_ops -= 1;
         state.in_flight_bytes -= u64::from(bytes);
-        if let Some(lane) = lane {
-            state.lanes[lane as usize].asks -= 1;
-        }
-        if let Some(sent) = answered {
-            state.answered_through = state.answered_through.max(sent);
-            if let Some(lane) = lane {
-                state.lanes[lane as usize].since = now;
-            }
-        }
+        state.lanes[lane as usize].asks -= 1;
     }
 
-    /// When the newest ask that the target answered was sent.
-    pub(super) fn answered_through(&self, index: TargetIndex) -> Timestamp {
-        self.list[index as usize].answered_through
+    /// An ask that was sent at `sent` was answered so: what that shows to be working.
+    pub(super) fn works(&mut self, index: TargetIndex, said: Said, sent: Timestamp) {
+        let lane = match said {
+            Said::Well(Class::Small | Class::Medium | Class::Large) => Lane::Device,
+            Said::Well(Class::Write) => Lane::Log,
+            Said::Well(Class::Any | Class::Index) | Said::Badly | Said::Something => Lane::Index,
+        };
+        let since = &mut self.list[index as usize].works_since[lane as usize];
+        *since = sent.max(*since);
+    }
+
+    /// When the newest ask was sent that the target answered from there.
+    pub(super) fn works_since(&self, index: TargetIndex, lane: Lane) -> Timestamp {
+        self.list[index as usize].works_since[lane as usize]
     }
 
     /// Learns from an answer that took `took`. `was_late`: a reader had given it up as late.

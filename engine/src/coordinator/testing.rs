@@ -1,7 +1,7 @@
 //! A deterministic world around one coordinator: targets that hold parts, with delays, losses and
 //! faults as told; a clock that steps from event to event.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ pub(super) struct Bytes {
 pub(super) enum Asked {
     Read(PartRead),
     Confirm(PartConfirm),
-    Write { op: OpId, meta: PartMeta, purpose: WritePurpose, deadline: Timestamp },
+    Write { op: OpId, meta: PartMeta, purpose: WritePurpose, deadline: Timestamp, ack: AckLevel },
     Drop(Vec<PartDrop>),
     Touch(usize),
 }
@@ -49,11 +49,22 @@ impl Asked {
     }
 }
 
-/// How a target behaves.
+/// What is wrong with a part that stays held.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Damage {
+    /// Its payload: which version it is, is known.
+    Payload,
+    /// Its head: only the clock of its version is known.
+    Head,
+}
+
+/// How a target behaves: as a shard's store does.
 #[derive(Clone, Debug)]
 pub(super) struct SimTarget {
     pub(super) parts: BTreeMap<(KeyHash, Record), PartMeta>,
-    pub(super) damaged: BTreeSet<(KeyHash, Record)>,
+    pub(super) damaged: BTreeMap<(KeyHash, Record), Damage>,
+    /// The index keeps clocks: without this, a confirmation of the same clock does not say more.
+    pub(super) exact: bool,
     pub(super) forgotten: Version,
     /// It may have held anything up to this, and knows nothing of it.
     pub(super) unknown: Version,
@@ -65,6 +76,8 @@ pub(super) struct SimTarget {
     pub(super) silent: bool,
     /// Does not even hear.
     pub(super) deaf: bool,
+    /// The device fails every read.
+    pub(super) fail_reads: bool,
     /// Answers this to everything.
     pub(super) always: Option<PartAnswer<Bytes>>,
     /// The next writes are answered so instead of being done.
@@ -75,35 +88,38 @@ impl SimTarget {
     fn new() -> SimTarget {
         SimTarget {
             parts: BTreeMap::new(),
-            damaged: BTreeSet::new(),
+            damaged: BTreeMap::new(),
+            exact: true,
             forgotten: Version::ZERO,
             unknown: Version::ZERO,
             delay: Duration::from_micros(300),
             index_delay: Duration::from_micros(20),
             silent: false,
             deaf: false,
+            fail_reads: false,
             always: None,
             refuse_writes: Vec::new(),
         }
     }
 
     pub(super) fn forget(&mut self, hash: KeyHash, record: Record) {
+        self.damaged.remove(&(hash, record));
         if let Some(meta) = self.parts.remove(&(hash, record)) {
             self.forgotten = self.forgotten.max(meta.version);
         }
     }
 
-    fn read(&mut self, read: &PartRead) -> PartAnswer<Bytes> {
+    fn read(&self, read: &PartRead) -> PartAnswer<Bytes> {
         let at = (read.name.hash, read.name.record);
-        if self.damaged.remove(&at) {
-            self.forget(at.0, at.1);
-            return PartAnswer::Damaged;
-        }
+        let damage = self.damaged.get(&at);
         match self.parts.get(&at) {
             None => self.absent(),
+            Some(_) if self.fail_reads => PartAnswer::Failed,
+            Some(_) if damage == Some(&Damage::Head) => PartAnswer::Damaged,
             Some(meta) if read.version.is_some_and(|wanted| wanted != meta.version) => {
                 PartAnswer::Other { version: meta.version }
             }
+            Some(_) if damage.is_some() => PartAnswer::Damaged,
             Some(meta) => {
                 let payload = Bytes { version: meta.version, part: meta.part };
                 PartAnswer::Part { meta: meta.clone(), payload }
@@ -120,10 +136,17 @@ impl SimTarget {
         let Some(meta) = self.parts.get(&(confirm.hash, confirm.record)) else {
             return self.absent();
         };
+        let damage = self.damaged.get(&(confirm.hash, confirm.record));
+        let exact = self.exact && damage != Some(&Damage::Head);
         PartAnswer::Held(match meta.version.cmp(&confirm.version) {
-            std::cmp::Ordering::Less => Standing::Older,
-            std::cmp::Ordering::Equal => Standing::Same,
-            std::cmp::Ordering::Greater => Standing::Newer,
+            _ if !exact && meta.version.hlc == confirm.version.hlc && damage.is_some() => {
+                return PartAnswer::Damaged;
+            }
+            _ if !exact && meta.version.hlc == confirm.version.hlc => Standing::SameClock,
+            Ordering::Less => Standing::Older,
+            Ordering::Equal if damage.is_some() => return PartAnswer::Damaged,
+            Ordering::Equal => Standing::Same,
+            Ordering::Greater => Standing::Newer,
         })
     }
 
@@ -133,13 +156,18 @@ impl SimTarget {
         }
         let at = (meta.key_hash(), meta.record);
         let held = self.parts.get(&at).map(|held| held.version);
-        if let Some(version) = held.filter(|&held| held > meta.version) {
+        let damaged = match self.damaged.get(&at) {
+            Some(Damage::Payload) => held == Some(meta.version),
+            Some(Damage::Head) => held.is_some_and(|held| held.hlc == meta.version.hlc),
+            None => false,
+        };
+        if let Some(version) = held.filter(|&held| held > meta.version && !damaged) {
             return PartAnswer::Superseded { version };
         }
-        if purpose == WritePurpose::Repair && self.forgotten > meta.version {
+        if purpose == WritePurpose::Repair && self.forgotten > meta.version && !damaged {
             return PartAnswer::Superseded { version: self.forgotten };
         }
-        if held != Some(meta.version) {
+        if held != Some(meta.version) || damaged {
             self.parts.insert(at, meta.clone());
             self.damaged.remove(&at);
         }
@@ -151,9 +179,11 @@ impl SimTarget {
             return answer.clone();
         }
         match asked {
+            Asked::Read(read) if read.deadline <= now => PartAnswer::Expired,
             Asked::Read(read) => self.read(read),
+            Asked::Confirm(confirm) if confirm.deadline <= now => PartAnswer::Expired,
             Asked::Confirm(confirm) => self.confirm(confirm),
-            Asked::Write { deadline, .. } if *deadline < now => PartAnswer::Expired,
+            Asked::Write { deadline, .. } if *deadline <= now => PartAnswer::Expired,
             Asked::Write { meta, purpose, .. } => self.write(meta, *purpose),
             Asked::Touch(_) => PartAnswer::Dropped,
             Asked::Drop(drops) => {
@@ -197,7 +227,8 @@ pub(super) struct World {
     events: BinaryHeap<Reverse<(u64, u64)>>,
     pending: BTreeMap<u64, Event>,
     sequence: u64,
-    bodies: BTreeMap<OpId, PartMeta>,
+    /// What the shell holds for writes and repairs.
+    pub(super) bodies: BTreeMap<OpId, PartMeta>,
     pub(super) reads: BTreeMap<OpId, (Timestamp, ReadOutcome<Bytes>)>,
     pub(super) writes: BTreeMap<OpId, (Timestamp, WriteOutcome)>,
     pub(super) released: BTreeSet<OpId>,
@@ -321,9 +352,12 @@ impl World {
 
     pub(super) fn begin_write(&mut self, meta: PartMeta, time: Duration) -> OpId {
         let deadline = self.now.mono + time;
-        let op = self
-            .coordinator
-            .write(WriteRequest { meta: meta.clone(), ack: AckLevel::Written, deadline }, self.now);
+        self.begin(WriteRequest { meta, ack: AckLevel::Written, deadline })
+    }
+
+    pub(super) fn begin(&mut self, request: WriteRequest) -> OpId {
+        let meta = request.meta.clone();
+        let op = self.coordinator.write(request, self.now);
         self.bodies.insert(op, meta);
         self.drain();
         op
@@ -453,15 +487,15 @@ impl World {
         while let Some(action) = self.coordinator.poll() {
             match action {
                 Action::AskRead { ask, target, read } => self.send(Some(ask), target, Asked::Read(read)),
-                Action::AskConfirm { ask, target, confirm, .. } => {
+                Action::AskConfirm { ask, target, confirm } => {
                     self.send(Some(ask), target, Asked::Confirm(confirm));
                 }
-                Action::AskWrite { ask, op, target, part, purpose, deadline, .. } => {
+                Action::AskWrite { ask, op, target, part, purpose, deadline, ack } => {
                     // The write's own actions come before `write` has returned its id.
                     let body = self.bodies.get(&op).cloned();
                     let meta = body.expect("the shell holds what is written");
                     let meta = PartMeta { part, ..meta };
-                    self.send(Some(ask), target, Asked::Write { op, meta, purpose, deadline });
+                    self.send(Some(ask), target, Asked::Write { op, meta, purpose, deadline, ack });
                 }
                 Action::AskDrop { target, drops } => self.send(None, target, Asked::Drop(drops)),
                 Action::Touch { target, touches } => self.send(None, target, Asked::Touch(touches.len())),

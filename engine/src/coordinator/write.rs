@@ -73,7 +73,6 @@ impl WriteOp {
             PartKind::Tombstone => desk.config.code.write_quorum(),
             PartKind::Sole | PartKind::Head | PartKind::Stripe => code.write_quorum(),
         };
-        let given = request.deadline.since(now.mono);
         let name = RecordName {
             namespace: meta.namespace,
             key: meta.key.clone(),
@@ -85,7 +84,7 @@ impl WriteOp {
             version: meta.version,
             k: code.k(),
             quorum,
-            answer_by: request.deadline - desk.config.answer_margin.min(given / 8),
+            answer_by: desk.config.answer_by(request.deadline, now.mono),
             deadline: request.deadline,
             grace: None,
             parts: desk.order(name.hash, code.n()).iter().map(|&target| (target, Fate::Refused)).collect(),
@@ -191,11 +190,6 @@ impl WriteOp {
             return WriteOutcome::Overloaded;
         }
         WriteOutcome::Failed { failed: self.count(|fate| fate != Fate::Stored) as u8 }
-    }
-
-    /// Whether the outcome was emitted, and stragglers are waited for.
-    pub(super) fn acknowledged(&self) -> bool {
-        self.grace.is_some()
     }
 
     /// Withdraws all that is in flight.

@@ -275,7 +275,7 @@ impl Core {
     fn act(self: &Rc<Self>, action: Action<PartBytes>, now: Now) {
         match action {
             Action::AskRead { ask, target, read } => self.ask(ask, target, ShardRequest::Read(read), now),
-            Action::AskConfirm { ask, target, confirm, .. } => {
+            Action::AskConfirm { ask, target, confirm } => {
                 self.ask(ask, target, ShardRequest::Confirm(confirm), now);
             }
             Action::AskWrite { ask, op, target, part, purpose, deadline, ack } => {
@@ -421,6 +421,12 @@ impl Core {
         answer.unwrap_or(PartAnswer::Expired)
     }
 
+    /// When the answer to a request that is taken up at `now` has to be ready: every wait outside of the
+    /// coordinator ends by then.
+    pub fn answer_by(&self, deadline: Timestamp, now: Timestamp) -> Timestamp {
+        self.coordinator.borrow().answer_by(deadline, now)
+    }
+
     /// Starts a read and waits for its outcome.
     pub async fn read(self: &Rc<Self>, request: crate::coordinator::ReadRequest) -> ReadOutcome<PartBytes> {
         let (sender, receiver) = oneshot::channel();
@@ -470,7 +476,7 @@ impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         if let Some(op) = self.op {
             self.core.reads.borrow_mut().remove(&op);
-            self.core.coordinator.borrow_mut().cancel(op, clock::now());
+            self.core.coordinator.borrow_mut().cancel_read(op, clock::now());
             self.core.pump();
         }
     }

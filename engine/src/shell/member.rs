@@ -94,7 +94,7 @@ async fn answer(
             (shard, ShardRequest::Write(Box::new(write), bytes))
         }
         Op::PartConfirm => {
-            let (shard, confirm) = decode_confirm(body)?;
+            let (shard, confirm) = decode_confirm(header, body, received)?;
             (shard, ShardRequest::Confirm(confirm))
         }
         Op::PartDrop => {

@@ -279,6 +279,7 @@ pub async fn serve(
     let put = Put {
         home: connection.core.shared.home(key.hash(header.namespace)),
         object: object_meta(&connection.core, &header, key, deadline),
+        answer_by: connection.core.answer_by(deadline, started),
         connection: connection.clone(),
         request: request.clone(),
         body,
@@ -330,6 +331,7 @@ struct Put {
     request: Rc<Request>,
     home: usize,
     object: ObjectMeta,
+    answer_by: Timestamp,
     body: Rc<PutBody>,
 }
 
@@ -360,7 +362,7 @@ impl Put {
 
     /// The next stripe; nothing at the end of the body.
     async fn stripe_or_end(&self) -> Result<Option<StripeBytes>, Failure> {
-        match self.body.next(self.object.deadline).await {
+        match self.body.next(self.answer_by).await {
             Some(Event::Stripe(stripe)) => Ok(Some(stripe)),
             Some(Event::End(len, checksum)) => {
                 self.body.events.borrow_mut().push_front(Event::End(len, checksum));

@@ -184,7 +184,8 @@ async fn get(
 ) {
     let call = read_call(header, key, started);
     let (name, deadline) = (call.name.clone(), call.deadline);
-    let Some(_turn) = turn(connection, deadline).await else {
+    let answer_by = connection.core.answer_by(deadline, started);
+    let Some(_turn) = turn(connection, answer_by).await else {
         return answer_failure(connection, Op::Get, request.id, &Reply::Status(Status::DeadlineExceeded));
     };
     let home = connection.core.shared.home(name.hash);
@@ -196,7 +197,8 @@ async fn get(
     answer.offset = header.offset;
     answer.length = header.length.min(record.meta.object_len - header.offset);
     if record.meta.kind == PartKind::Head {
-        let stream = GetStream { connection, request, header, name, home, deadline, head: &record.meta };
+        let head = &record.meta;
+        let stream = GetStream { connection, request, header, name, home, deadline, answer_by, head };
         return stream.run(answer).await;
     }
     connection.core.counters.sent(record.from_memory, answer.length);
@@ -213,6 +215,8 @@ struct GetStream<'a> {
     name: RecordName,
     home: usize,
     deadline: Timestamp,
+    /// When its last frame has to be ready.
+    answer_by: Timestamp,
     head: &'a PartMeta,
 }
 
@@ -227,7 +231,7 @@ impl GetStream<'_> {
         let mut ahead = VecDeque::new();
         let mut offset = first;
         loop {
-            if !self.connection.room_to_send(self.deadline).await {
+            if !self.connection.room_to_send(self.answer_by).await {
                 return self.break_off(offset == first, Reply::Status(Status::DeadlineExceeded));
             }
             while ahead.len() < STREAM_STRIPES_AHEAD
@@ -283,7 +287,7 @@ impl GetStream<'_> {
 
     async fn wait_for_credit(&self, len: u64) -> bool {
         while self.request.credit.get() < len {
-            let left = self.deadline.since(clock::timestamp());
+            let left = self.answer_by.since(clock::timestamp());
             if left == Duration::ZERO {
                 return false;
             }

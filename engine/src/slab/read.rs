@@ -38,8 +38,6 @@ pub(super) struct ReadOp {
 pub(super) enum Want {
     /// Give it.
     Part { name: RecordName, version: Option<Version> },
-    /// Compare its version.
-    Confirm(PartConfirm),
     /// Let it go if its version is low enough.
     Drop(PartDrop),
     /// Decide a write.
@@ -112,14 +110,18 @@ impl<D: Buffers> Store<D> {
         self.start_read(Some(token), hash, record, entry, blocks, want, read.deadline);
     }
 
-    /// Asks how what is held stands to a version; the answer comes from [`Store::poll`] under `token`
-    /// (nearly always without touching the device): `Held`, `Absent`, `Damaged`, `Overloaded` or `Failed`.
+    /// Asks how what is held stands to a version; the answer comes from [`Store::poll`] under `token`,
+    /// without touching the device: `Held`, `Absent`, `Damaged` (of the clock asked about, and noted as
+    /// damaged), `Expired` or `Failed`.
     ///
     /// A false match of the index (see `index.rs`: 1 in 10^10 look-ups of records that are not held) may
-    /// answer for another key where the clocks alone decide.
-    pub fn confirm(&mut self, token: Token, confirm: &PartConfirm, _now: Now) {
+    /// answer for another key.
+    pub fn confirm(&mut self, token: Token, confirm: &PartConfirm, now: Now) {
         if self.refuses() {
             return self.answer(token, PartAnswer::Failed);
+        }
+        if confirm.deadline <= now.mono {
+            return self.answer(token, PartAnswer::Expired);
         }
         let (hash, record) = (confirm.hash, confirm.record);
         let visible = self.pending.get(&(hash, record)).and_then(|pending| pending.visible);
@@ -127,19 +129,18 @@ impl<D: Buffers> Store<D> {
             return self.answer(token, PartAnswer::Held(standing(part.version, confirm.version)));
         }
         let Some(entry) = self.lookup(hash, record) else { return self.answer(token, self.absent()) };
-        let held = match self.exact_version(hash, record, &entry) {
-            Some(version) => version,
-            None if entry.hlc != confirm.version.hlc => upper_bound(&entry),
-            None if self.damage_at(hash, record, &entry).is_some() => {
-                return self.answer(token, PartAnswer::Damaged);
-            }
-            None => {
-                let want = Want::Confirm(*confirm);
-                let blocks = entry.blocks.min(HEAD_BLOCKS);
-                return self.start_read(Some(token), hash, record, entry, blocks, want, Timestamp::NEVER);
-            }
+        let damaged = self.damage_at(hash, record, &entry).is_some();
+        let stands = match self.exact_version(hash, record, &entry) {
+            Some(version) => standing(version, confirm.version),
+            None if entry.hlc != confirm.version.hlc => standing(upper_bound(&entry), confirm.version),
+            None => Standing::SameClock,
         };
-        self.answer(token, PartAnswer::Held(standing(held, confirm.version)));
+        let answer = match stands {
+            // Held it is, but it has to be written anew.
+            Standing::Same | Standing::SameClock if damaged => PartAnswer::Damaged,
+            stands => PartAnswer::Held(stands),
+        };
+        self.answer(token, answer);
     }
 
     /// Reads the head at `entry` to decide whether it is to be dropped.
@@ -253,14 +254,6 @@ impl<D: Buffers> Store<D> {
             Want::Part { name, version } => {
                 let Some(token) = token else { return };
                 let answer = self.judge_part(&name, version, entry, buffer, at, head, now);
-                self.answer(token, answer);
-            }
-            Want::Confirm(confirm) => {
-                let Some(token) = token else { return };
-                let answer = match self.judge_head(read.hash, read.record, &entry, head) {
-                    Some(held) => PartAnswer::Held(standing(held, confirm.version)),
-                    None => PartAnswer::Damaged,
-                };
                 self.answer(token, answer);
             }
             Want::Drop(drop) => {

@@ -87,6 +87,6 @@ pub struct StoreStats {
     pub read_errors: u64,
     /// Device writes and flushes that failed.
     pub write_errors: u64,
-    /// Header reads to decide a confirm or a write.
+    /// Header reads to decide a drop or a write.
     pub header_reads: u64,
 }

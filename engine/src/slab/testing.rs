@@ -227,7 +227,8 @@ impl World {
 
     pub(crate) fn begin_confirm(&mut self, name: &RecordName, version: Version) -> Token {
         let (token, now) = (self.token(), self.now);
-        let confirm = PartConfirm { hash: name.hash, record: name.record, version };
+        let deadline = Timestamp::NEVER;
+        let confirm = PartConfirm { hash: name.hash, record: name.record, version, deadline };
         self.store().confirm(token, &confirm, now);
         self.drain();
         token

@@ -3,12 +3,17 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use std::time::Duration;
+
+use hedgerow_client::messages::{FaultKind, PartState, StatPart};
 use hedgerow_client::{Client, Error, Object, Version};
 
 use crate::content::{assert_same, content};
-use crate::harness::Setup;
+use crate::harness::{Setup, inject, stall};
 
 const MIB: usize = 1 << 20;
+/// Longer than any test.
+const LONG: Duration = Duration::from_secs(300);
 
 #[track_caller]
 fn mismatch<T: std::fmt::Debug>(result: Result<T, Error>, version: Version) {
@@ -246,4 +251,29 @@ async fn concurrent_overwrites_of_small_objects() {
 async fn concurrent_overwrites_of_objects_of_all_kinds_from_devices() {
     let lengths = &[10, MIB + 1, 100_000, 3 * MIB];
     overwrite_concurrently(Setup::new("4+2").two_cores(), lengths).await;
+}
+
+#[tokio::test]
+async fn an_object_whose_holders_stall_is_not_absent() {
+    let setup = Setup::new("4+2");
+    let daemon = setup.start();
+    let client = daemon.client().await;
+    // One target of the three misses its copy.
+    inject(&client, 0, FaultKind::Full, LONG).await;
+    let mut versions = Vec::new();
+    let mut missed = 0;
+    for number in 0..3 {
+        let key = format!("copies-{number}");
+        versions.push((key.clone(), client.put(&key, "acknowledged").await.unwrap()));
+        let stat = client.stat(&key).await.unwrap().unwrap();
+        let misses = |part: &StatPart| part.target.shard == 0 && part.state == PartState::Absent;
+        missed += usize::from(stat.records[0].parts.iter().any(misses));
+    }
+    assert!(missed > 0, "a target that says that it holds nothing");
+    for shard in 1..6 {
+        inject(&client, shard, stall(Duration::from_secs(1)), LONG).await;
+    }
+    for (key, version) in versions {
+        mismatch(client.request().if_absent().put(&key, "other").await, version);
+    }
 }

@@ -117,6 +117,33 @@ async fn a_body_under_way_is_ended_by_an_abort_at_the_deadline() {
 }
 
 #[tokio::test]
+async fn what_is_waited_for_in_vain_is_answered() {
+    let daemon = Setup::new("4+2").start();
+    let mut holds = Raw::greeted(daemon.address);
+    // Under a condition, and in the middle of its body: others of its key wait.
+    let begun = FrameHeader { flags: flags::IF_VERSION, object_len: 4 << 20, ..request(Op::Put, 10) };
+    holds.send(&begun, Some(&key("held")), &content(1, 1 << 20));
+    for stripe in 1..3 {
+        let next = FrameHeader { flags: 0, offset: stripe << 20, ..FrameHeader::request(Op::Put, 10) };
+        holds.send(&next, None, &content(1, 1 << 20));
+    }
+    assert_eq!(holds.receive().unwrap().header.op, Op::Credit, "its first stripe is written");
+    let short = |header: FrameHeader| FrameHeader { deadline_budget_us: BUDGET_US, ..header };
+    let mut raw = Raw::greeted(daemon.address);
+    raw.send(&short(put(11, b"x")), Some(&key("held")), b"x");
+    raw.send(&short(request(Op::Delete, 12)), Some(&key("held")), &[]);
+    // The rest of its body never comes.
+    let half = FrameHeader { flags: 0, object_len: 3 << 20, ..short(request(Op::Put, 13)) };
+    raw.send(&half, Some(&key("half")), &content(2, 1 << 20));
+    for _ in 11..=13 {
+        let frame = raw.receive().unwrap();
+        assert!((11..=13).contains(&frame.header.request_id) && frame.header.has(flags::END));
+        assert_eq!(frame.header.status, Status::DeadlineExceeded, "{:?}", frame.header);
+    }
+    raw.expect_open();
+}
+
+#[tokio::test]
 async fn a_cancelled_request_is_not_answered_and_leaves_nothing() {
     let setup = Setup::new("4+2").two_cores();
     let (daemon, client) = stalled(&setup).await;

@@ -68,7 +68,8 @@ impl Link {
     }
 
     fn confirm(&mut self, shard: u16, meta: &PartMeta, version: Version) -> PartAnswer<Vec<u8>> {
-        let confirm = PartConfirm { hash: meta.key_hash(), record: meta.record, version };
+        let deadline = Timestamp::NEVER;
+        let confirm = PartConfirm { hash: meta.key_hash(), record: meta.record, version, deadline };
         self.ask(request(Op::PartConfirm, 0), None, &encode_confirm(shard, &confirm))
     }
 

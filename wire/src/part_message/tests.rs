@@ -116,14 +116,16 @@ fn a_write_with_a_place_is_refused() {
 
 #[test]
 fn confirm_drop_and_touch_in_bytes() {
-    let confirm = PartConfirm { hash: hash(), record: Record(3), version: version() };
+    let header = header(Op::PartConfirm);
+    let deadline = header.deadline(RECEIVED);
+    let confirm = PartConfirm { hash: hash(), record: Record(3), version: version(), deadline };
     let body = encode_confirm(7, &confirm);
     assert_eq!(
         hex(&body),
         "0700000003000000000102030405060708090a0b0c0d0e0f8877665544332211aa99000000000000"
     );
-    assert_eq!(decode_confirm(&body), Ok((7, confirm)));
-    check_strict(&body, body.len(), decode_confirm);
+    assert_eq!(decode_confirm(&header, &body, RECEIVED), Ok((7, confirm)));
+    check_strict(&body, body.len(), |body| decode_confirm(&header, body, RECEIVED));
 
     let drops = vec![PartDrop { hash: hash(), record: Record(3), version: version() }; 2];
     let body = encode_drop(7, &drops);
@@ -166,6 +168,7 @@ fn every_answer_in_bytes() {
         (PartAnswer::Held(Standing::Older), simple(4)),
         (PartAnswer::Held(Standing::Same), format!("0401{}", "0".repeat(28))),
         (PartAnswer::Held(Standing::Newer), format!("0402{}", "0".repeat(28))),
+        (PartAnswer::Held(Standing::SameClock), format!("0403{}", "0".repeat(28))),
         (PartAnswer::Stored, simple(5)),
         (PartAnswer::Superseded { version }, with_version(6)),
         (PartAnswer::Dropped, simple(7)),

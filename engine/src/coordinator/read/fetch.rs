@@ -190,7 +190,6 @@ impl<B> ReadOp<B> {
             return;
         };
         slot.ask = Some((ask, AskKind::Read));
-        slot.asks += 1;
         slot.sent = now.mono;
         slot.late = false;
         slot.late_at = now.mono + desk.targets.late_after(slot.target, class);
@@ -201,7 +200,6 @@ impl<B> ReadOp<B> {
             }
             Why::Hedge => {
                 slot.hedge = true;
-                self.hedges = self.hedges.saturating_add(1);
                 desk.stats.hedges += 1;
             }
         }
@@ -235,7 +233,8 @@ impl<B> ReadOp<B> {
         }
     }
 
-    /// Asks up to `count` of the first `n` targets how they stand to `version`, slow ones last.
+    /// Asks up to `count` of the first `n` targets how they stand to `version`, slow ones last: the
+    /// index first, and where that does not tell, for the part.
     pub(super) fn ask_standing(
         &mut self,
         version: Version,
@@ -249,27 +248,34 @@ impl<B> ReadOp<B> {
             for index in 0..n.min(self.slots.len()) {
                 let slot = &self.slots[index];
                 let unasked = slot.standing(version) == super::Standing::Unasked;
-                if left > 0 && unasked && desk.targets.slow(slot.target) == slow {
-                    left -= usize::from(self.ask_confirm(index, version, desk, now));
+                if left == 0 || !unasked || desk.targets.slow(slot.target) != slow {
+                    continue;
                 }
+                let asked = if slot.known == Known::Unclear {
+                    self.ask_part(index, Why::Needed, desk, now);
+                    self.slots[index].ask.is_some()
+                } else {
+                    self.ask_confirm(index, version, desk, now)
+                };
+                left -= usize::from(asked);
             }
         }
     }
 
     fn ask_confirm(&mut self, index: usize, version: Version, desk: &mut Desk<B>, now: Now) -> bool {
         let name = &self.request.name;
-        let confirm = PartConfirm { hash: name.hash, record: name.record, version };
+        let deadline = self.request.deadline;
+        let confirm = PartConfirm { hash: name.hash, record: name.record, version, deadline };
         let slot = &mut self.slots[index];
         let whose = Whose { op: self.id, slot: index as u8, target: slot.target };
         // Nobody waits for a target that is stuck, but it may answer by chance.
         let stuck = desk.targets.stuck(slot.target, now.mono);
-        let Some(ask) = desk.confirm(whose, confirm, self.request.deadline, now) else {
+        let Some(ask) = desk.confirm(whose, confirm, now) else {
             slot.known = Known::Lost(Loss::Full);
             return false;
         };
         slot.ask = Some((ask, AskKind::Confirm));
         slot.about = version;
-        slot.asks += 1;
         slot.sent = now.mono;
         slot.late = stuck;
         slot.late_at = now.mono + desk.targets.late_after(slot.target, Class::Index);

@@ -17,7 +17,7 @@ use smallvec::SmallVec;
 use super::api::{AskId, OpId, Parts, ReadRequest};
 use super::confirm::{Standing, Standings};
 use super::desk::{Ask, AskKind, Desk};
-use super::limits::{ASKS_PER_SLOT_MAX, PART_BYTES_UNKNOWN};
+use super::limits::PART_BYTES_UNKNOWN;
 use super::targets::{Class, TargetIndex};
 
 /// What is known of what a target holds of the record.
@@ -31,6 +31,8 @@ pub(super) enum Known {
     Below(Version),
     /// It holds something newer than this.
     Above(Version),
+    /// It holds something of which the index does not tell enough; a part read does.
+    Unclear,
     /// It holds nothing.
     Absent {
         /// It forgot nothing newer than this.
@@ -49,7 +51,7 @@ pub(super) enum Loss {
     Failed,
     /// It has no room, or is past its cap.
     Full,
-    /// What it held was damaged; it has let it go.
+    /// What it holds is damaged, and of a version that it does not say.
     Damaged,
 }
 
@@ -62,6 +64,8 @@ pub(super) struct Slot {
     pub(super) ask: Option<(AskId, AskKind)>,
     /// The version that the ask in flight is about, if it is a confirmation.
     about: Version,
+    /// It has said that it holds something newer than this. Should it fail to say more, that remains.
+    above: Version,
     /// A part is being written here before the version is returned.
     pub(super) repairing: bool,
     /// The version of the part that it gave.
@@ -72,7 +76,6 @@ pub(super) struct Slot {
     late: bool,
     /// Its part was asked for because another was late.
     hedge: bool,
-    asks: u8,
     /// How long its part took.
     took: Option<Duration>,
 }
@@ -84,26 +87,33 @@ impl Slot {
             known: Known::Nothing,
             ask: None,
             about: Version::ZERO,
+            above: Version::ZERO,
             repairing: false,
             gave: None,
             sent: Timestamp(0),
             late_at: Timestamp::NEVER,
             late: false,
             hedge: false,
-            asks: 0,
             took: None,
         }
     }
 
+    fn learn(&mut self, known: Known) {
+        self.known = known;
+        if let Known::Above(bound) = known {
+            self.above = self.above.max(bound);
+        }
+    }
+
     fn idle(&self) -> bool {
-        self.ask.is_none() && !self.repairing && self.asks < ASKS_PER_SLOT_MAX
+        self.ask.is_none() && !self.repairing
     }
 
     /// Whether a part read could bring a part of `version` (or of any).
     fn askable(&self, version: Option<Version>) -> bool {
         self.idle()
             && match (self.known, version) {
-                (Known::Nothing, _) => true,
+                (Known::Nothing | Known::Unclear, _) => true,
                 (Known::Holds(held), Some(version)) => held == version && self.gave != Some(version),
                 (Known::Below(bound), Some(version)) => bound > version,
                 _ => false,
@@ -120,20 +130,21 @@ impl Slot {
             Known::Above(bound) if bound >= version && (self.ask.is_none() || self.late) => {
                 return Standing::Newer;
             }
+            Known::Lost(_) if self.above >= version => return Standing::Newer,
             Known::Absent { forgotten, .. } if forgotten < version => return Standing::NothingNewer,
+            Known::Absent { unknown: true, .. } => return Standing::Unknown,
             Known::Absent { .. } => return Standing::Forgotten,
             Known::Lost(Loss::Damaged) if !self.repairing => return Standing::Damaged,
             Known::Lost(Loss::Failed | Loss::Full) => return Standing::Unable,
-            Known::Nothing | Known::Below(_) | Known::Above(_) | Known::Lost(Loss::Damaged) => {}
+            Known::Nothing | Known::Below(_) | Known::Above(_) => {}
+            Known::Unclear | Known::Lost(Loss::Damaged) => {}
         }
         if self.repairing || (self.ask.is_some() && !self.late) {
             Standing::Pending
         } else if self.ask.is_some() {
             Standing::Late
-        } else if self.idle() {
-            Standing::Unasked
         } else {
-            Standing::Unable
+            Standing::Unasked
         }
     }
 
@@ -144,8 +155,9 @@ impl Slot {
             Known::Below(bound) => bound <= version,
             // Having forgotten this very version, it takes it back.
             Known::Absent { forgotten, unknown } => unknown || forgotten <= version,
+            // If that is newer, the write is refused.
             Known::Lost(loss) => loss == Loss::Damaged,
-            Known::Nothing | Known::Above(_) => false,
+            Known::Nothing | Known::Unclear | Known::Above(_) => false,
         }
     }
 
@@ -156,7 +168,7 @@ impl Slot {
             Known::Below(bound) => bound <= version,
             Known::Above(bound) => bound >= version,
             Known::Absent { .. } | Known::Lost(Loss::Damaged) => true,
-            Known::Nothing | Known::Lost(_) => false,
+            Known::Nothing | Known::Unclear | Known::Lost(_) => false,
         }
     }
 }
@@ -242,7 +254,6 @@ pub(super) struct ReadOp<B> {
     recheck_at: Timestamp,
     round: u8,
     round_at: Option<Timestamp>,
-    hedges: u8,
     /// A hedge was refused by the budget.
     denied: bool,
 }
@@ -255,13 +266,12 @@ impl<B> ReadOp<B> {
             ReadPolicy::Default => config.policy,
             policy => policy,
         };
-        let given = request.deadline.since(now.mono);
         let order = desk.order(request.name.hash, config.code.n().max(expected.n()));
         ReadOp {
             id: OpId(0),
             origin,
             policy,
-            answer_by: request.deadline - config.answer_margin.min(given / 8),
+            answer_by: config.answer_by(request.deadline, now.mono),
             expected,
             slots: order.iter().map(|&target| Slot::new(target)).collect(),
             candidates: SmallVec::new(),
@@ -271,7 +281,6 @@ impl<B> ReadOp<B> {
             recheck_at: Timestamp::NEVER,
             round: 0,
             round_at: None,
-            hedges: 0,
             denied: false,
             request,
         }
@@ -302,6 +311,7 @@ impl<B> ReadOp<B> {
             (AskKind::Confirm, PartAnswer::Held(HeldStanding::Same)) => Known::Holds(about),
             (AskKind::Confirm, PartAnswer::Held(HeldStanding::Older)) => Known::Below(about),
             (AskKind::Confirm, PartAnswer::Held(HeldStanding::Newer)) => Known::Above(about),
+            (AskKind::Confirm, PartAnswer::Held(HeldStanding::SameClock)) => Known::Unclear,
             (_, PartAnswer::Damaged) => Known::Lost(Loss::Damaged),
             (_, PartAnswer::Overloaded) => Known::Lost(Loss::Full),
             (_, PartAnswer::Failed | PartAnswer::Expired) => Known::Lost(Loss::Failed),
@@ -310,7 +320,7 @@ impl<B> ReadOp<B> {
                 Known::Lost(Loss::Failed)
             }
         };
-        self.slots[usize::from(ask.slot)].known = known;
+        self.slots[usize::from(ask.slot)].learn(known);
     }
 
     fn take_part(&mut self, slot: u8, meta: PartMeta, payload: B, desk: &mut Desk<B>) -> Known {
@@ -323,6 +333,7 @@ impl<B> ReadOp<B> {
         }
         desk.saw(name.hash, version);
         if self.request.version.is_some_and(|wanted| wanted != version) {
+            desk.stats.answers_invalid += 1;
             return Known::Holds(version);
         }
         let found = self.candidates.iter().position(|candidate| candidate.meta.version == version);
@@ -346,13 +357,13 @@ impl<B> ReadOp<B> {
     pub(super) fn repaired(&mut self, slot: usize, version: Version, answer: &PartAnswer<B>) {
         let Some(slot) = self.slots.get_mut(slot).filter(|slot| slot.repairing) else { return };
         slot.repairing = false;
-        slot.known = match answer {
+        slot.learn(match answer {
             PartAnswer::Stored => Known::Holds(version),
             // Held, or forgotten: it is asked what it holds.
             PartAnswer::Superseded { .. } => Known::Above(version),
             PartAnswer::Overloaded => Known::Lost(Loss::Full),
             _ => Known::Lost(Loss::Failed),
-        };
+        });
     }
 
     /// Whether all targets have said how they stand to `version`.
@@ -462,11 +473,6 @@ impl<B> ReadOp<B> {
                 desk.withdraw(ask, now);
             }
         }
-    }
-
-    /// Spares that were asked because a part was late.
-    pub(super) fn hedges(&self) -> u8 {
-        self.hedges
     }
 
     /// Whether a spare came before the late part.

@@ -79,17 +79,15 @@ impl<B> ReadOp<B> {
         self.stalled_at = None;
     }
 
-    /// Nothing was seen yet that could be returned.
+    /// Nothing was seen yet that could be returned. That there is nothing is said only when it is
+    /// certain: absence is answered from the index, so a target that is late most likely holds a part.
     fn seek(&mut self, desk: &mut Desk<B>, now: Now) -> Step {
-        if !self.dead.is_empty() {
-            return self.give_up(now);
-        }
-        let (m, spare) = (desk.config.code.m(), desk.config.code.quorum_spare());
-        let absent = |slot: &&Slot| matches!(slot.known, Known::Absent { .. });
-        let absences = self.slots.iter().take(m + 1).filter(absent).count();
-        let needed = confirm::sayers_needed(m, spare);
-        if absences >= needed {
+        let missing = self.missing_absences(desk);
+        if self.request.version.is_none() && missing == 0 && self.dead.is_empty() {
             return Step::Done(End::Miss(Miss::Absent));
+        }
+        if self.request.version.is_some() || missing == 0 {
+            return self.give_up(desk, now);
         }
         let shape = self.shape(None, desk);
         if self.policy == ReadPolicy::All {
@@ -97,16 +95,27 @@ impl<B> ReadOp<B> {
         }
         // Out of reach among the expected targets does not mean that it is nowhere.
         let _out_of_reach = self.fetch(None, &shape, desk, now);
-        self.fetch_confirmers(needed - absences, desk, now);
-        if self.slots.iter().any(|slot| slot.ask.is_some() && !slot.late) {
-            self.stalled_at = None;
-            return Step::Wait;
-        }
-        if self.slots.iter().any(|slot| slot.ask.is_some()) {
-            let over = self.patience_over(desk, now);
-            return if over && absences > 0 { Step::Done(End::Miss(Miss::Absent)) } else { Step::Wait };
-        }
-        Step::Done(self.unavailable(0, shape.k as u8))
+        self.fetch_confirmers(missing, desk, now);
+        if self.in_flight() { Step::Wait } else { self.give_up(desk, now) }
+    }
+
+    fn in_flight(&self) -> bool {
+        self.slots.iter().any(|slot| slot.ask.is_some())
+    }
+
+    /// How many more of the first m + 1 targets have to hold nothing (or a part of what cannot be
+    /// assembled), until it is certain that nothing else was acknowledged that is still there: s + 1 of
+    /// them would hold it.
+    fn missing_absences(&self, desk: &Desk<B>) -> usize {
+        let (m, spare) = (desk.config.code.m(), desk.config.code.quorum_spare());
+        let dead = |version| self.dead.iter().any(|dead| dead.version == version);
+        let nothing = |slot: &&Slot| match slot.known {
+            Known::Absent { .. } => true,
+            Known::Holds(version) => dead(version),
+            _ => false,
+        };
+        let absences = self.slots.iter().take(m + 1).filter(nothing).count();
+        confirm::sayers_needed(m, spare).saturating_sub(absences)
     }
 
     /// Everyone was asked, and too many could not say.
@@ -217,7 +226,7 @@ impl<B> ReadOp<B> {
             return Step::Wait;
         }
         if self.slots.iter().any(newer) {
-            return self.give_up(now);
+            return self.give_up(desk, now);
         }
         if !self.may_be_unconfirmed(version, shape, desk) {
             return Step::Done(End::Miss(Miss::Unconfirmed(version)));
@@ -225,25 +234,24 @@ impl<B> ReadOp<B> {
         self.assembled(version, shape, false, desk, now)
     }
 
-    /// Whether `version` may be returned without its confirmations. Of a tombstone it may: it is a
-    /// miss, which is always allowed.
+    /// Whether `version` may be returned without its confirmations. Of a tombstone it may, since that is
+    /// a miss; but to a strict read a miss is one only if it is certain.
     fn may_be_unconfirmed(&self, version: Version, shape: &Shape, desk: &Desk<B>) -> bool {
         let (m, spare) = (desk.config.code.m(), desk.config.code.quorum_spare());
         let deleted = self.candidate(version).is_some_and(|found| found.meta.kind == PartKind::Tombstone);
         let excused = confirm::excusable(m, spare, &self.standings(version, desk));
-        deleted || (!self.request.strict && (excused || !shape.confirmable))
+        !self.request.strict && (deleted || excused || !shape.confirmable)
     }
 
-    /// The newest version cannot be assembled, and nothing older is certain. If its write may be
-    /// under way, the read begins anew a little later.
-    fn give_up(&mut self, now: Now) -> Step {
-        let Some(&dead) = self.dead.iter().max_by_key(|dead| dead.version) else {
-            return Step::Done(self.unavailable(0, self.expected.k() as u8));
-        };
+    /// The newest version cannot be had, and nothing older is certain. If its write may be under way,
+    /// the read begins anew a little later. Short of certainty, what is late is waited for.
+    fn give_up(&mut self, desk: &Desk<B>, now: Now) -> Step {
         let fixed = self.request.version.is_some();
-        if !dead.certain {
-            return Step::Done(self.unavailable(dead.have, dead.need));
-        }
+        let newest = self.dead.iter().max_by_key(|dead| dead.version).copied();
+        let Some(dead) = newest.filter(|dead| dead.certain) else {
+            let (have, need) = newest.map_or((0, self.expected.k() as u8), |dead| (dead.have, dead.need));
+            return self.wait_or(self.unavailable(have, need));
+        };
         if fixed && dead.have == 0 {
             return Step::Done(End::Miss(Miss::Absent));
         }
@@ -251,7 +259,16 @@ impl<B> ReadOp<B> {
             self.round_at = Some(now.mono + READ_ROUND_DELAY * (1 << self.round));
             return Step::Wait;
         }
+        if !fixed && self.missing_absences(desk) > 0 {
+            return self.wait_or(self.unavailable(dead.have, dead.need));
+        }
         Step::Done(End::Miss(Miss::Incomplete(dead.version)))
+    }
+
+    /// Waits if anything in flight may help: not where a version is given, that cannot be assembled.
+    fn wait_or(&self, end: End) -> Step {
+        let may_help = self.request.version.is_none() && self.in_flight();
+        if may_help { Step::Wait } else { Step::Done(end) }
     }
 
     /// Forgets everything but what is in flight.

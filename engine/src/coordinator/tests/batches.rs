@@ -76,7 +76,7 @@ fn touches_and_drops_for_a_stuck_target_are_lost() {
     let name = world.name("key");
     world.at(&name, 0).deaf = true;
     let op = world.begin_read(world.request(&name));
-    world.coordinator.cancel(op, world.now);
+    world.coordinator.cancel_read(op, world.now);
     world.run_for(10 * MS);
     world.coordinator.touch(&name, world.code, world.now);
     let drop = PartDrop { hash: name.hash, record: name.record, version: World::old(1) };

@@ -43,7 +43,6 @@ fn a_spare_is_asked_for_when_one_part_is_late() {
     world.at(&name, 2).silent = true;
     let (took, outcome) = took(&mut world, &name);
     assert_eq!(found(&outcome).1, [0, 1, 3, 4]);
-    assert!(matches!(outcome, ReadOutcome::Found { hedges: 1, .. }));
     assert_eq!(world.asked(&name, 0), "0r 1r 2r 3r 4r");
     assert!(took < 3 * MS, "{took:?}");
     let stats = world.coordinator.stats();

@@ -11,7 +11,7 @@ use hedgerow_wire::types::{Code, ReadPolicy, Version};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use super::super::testing::{MS, Trouble, World};
+use super::super::testing::{Damage, MS, Trouble, World};
 use super::super::{Miss, OpId, ReadOutcome, WriteOutcome};
 
 /// What is known of one key.
@@ -83,7 +83,7 @@ impl Play {
             _ => {
                 let running: Vec<OpId> = self.reads.keys().copied().collect();
                 if let Some(op) = running.first() {
-                    self.world.coordinator.cancel(*op, self.world.now);
+                    self.world.coordinator.cancel_read(*op, self.world.now);
                     self.reads.remove(op);
                 }
             }
@@ -153,7 +153,7 @@ impl Play {
     /// The process starts anew, and a target with a blank device: it may have held anything up to then.
     fn replace(&mut self) {
         for op in std::mem::take(&mut self.reads).into_keys() {
-            self.world.coordinator.cancel(op, self.world.now);
+            self.world.coordinator.cancel_read(op, self.world.now);
         }
         self.heal();
         while self.world.coordinator.stats().ops > 0 {
@@ -174,11 +174,12 @@ impl Play {
         let slot = self.random.random_range(0..self.world.code.n());
         let name = self.names[key].clone();
         let forget = self.random.random_bool(0.3);
+        let damage = if self.random.random_bool(0.5) { Damage::Head } else { Damage::Payload };
         let target = self.world.at(&name, slot);
         if forget {
             target.forget(name.hash, name.record);
         } else if target.parts.contains_key(&(name.hash, name.record)) {
-            target.damaged.insert((name.hash, name.record));
+            target.damaged.insert((name.hash, name.record), damage);
         }
     }
 

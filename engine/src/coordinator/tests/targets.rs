@@ -8,10 +8,10 @@ use hedgerow_wire::types::{Member, Target};
 use super::super::Config;
 use super::super::targets::{Class, Lane, Said, Targets};
 
-const US: Duration = Duration::from_micros(1);
+pub(super) const US: Duration = Duration::from_micros(1);
 
 /// Six targets that took so long each for all of their parts.
-fn learnt(took: [Duration; 6]) -> Targets {
+pub(super) fn learnt(took: [Duration; 6]) -> Targets {
     let all = (0..6).map(|member| Target { member: Member(member), shard: 0 }).collect();
     let config = Config::new("4+2".parse().unwrap());
     let mut targets = Targets::new(all, &config, 7);
@@ -84,10 +84,10 @@ fn most_are_silent_when_more_than_half_have_not_answered_for_long() {
     for silent in 0..=6u32 {
         let mut targets = learnt([300 * US; 6]);
         for index in 0..6 {
-            targets.sent(index, 0, Some(Lane::Device), at(1000));
+            targets.sent(index, 0, Lane::Device, at(1000));
         }
         for index in silent..6 {
-            targets.done(index, 0, Some(Lane::Device), Some(at(1000)), at(1300));
+            targets.done(index, 0, Lane::Device, at(1300));
         }
         assert!(!targets.most_silent(at(1200)));
         assert_eq!(targets.most_silent(at(2000)), silent > 3, "{silent}");

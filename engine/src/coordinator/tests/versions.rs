@@ -3,7 +3,7 @@
 use hedgerow_wire::part::PartAnswer;
 use hedgerow_wire::types::{Code, Version};
 
-use super::super::testing::{MS, World, found};
+use super::super::testing::{Asked, MS, World, found};
 use super::super::{Miss, ReadOutcome};
 
 fn code(text: &str) -> Code {
@@ -157,10 +157,27 @@ fn what_was_forgotten_confirms_nothing_older() {
     }
     // Something newer may have been there, and was evicted: returning this would bring it back.
     assert_eq!(world.get(&name), ReadOutcome::NotFound { why: Miss::Unconfirmed(version) });
+    // What was forgotten there may have been this very version: that it is gone confirms nothing.
+    world.at(&name, 2).forgotten = version;
+    assert_eq!(world.get(&name), ReadOutcome::NotFound { why: Miss::Unconfirmed(version) });
     world.at(&name, 2).forgotten = World::old(101);
     // One more says that nothing newer was ever there; it takes a copy.
     assert_eq!(found(&world.get(&name)), (version, vec![0], true));
     assert_eq!(world.holders(&name, version), [0, 2]);
+}
+
+#[test]
+fn a_confirmation_carries_the_deadline_of_its_read() {
+    let (mut world, name, _) = world_with("4+2", "1+2");
+    let mut request = world.request(&name);
+    request.code_hint = Some(code("1+2"));
+    let deadline = request.deadline;
+    world.read(request);
+    let confirm = world.log.iter().find_map(|(_, _, asked)| match asked {
+        Asked::Confirm(confirm) => Some(confirm.deadline),
+        _ => None,
+    });
+    assert_eq!(confirm, Some(deadline));
 }
 
 #[test]

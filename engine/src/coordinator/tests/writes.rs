@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use hedgerow_wire::part::PartAnswer;
-use hedgerow_wire::types::{Code, Version};
+use hedgerow_wire::time::Timestamp;
+use hedgerow_wire::types::{AckLevel, Code, Version};
 
-use super::super::testing::{Bytes, MS, World, found};
-use super::super::{ReadOutcome, WriteOutcome};
+use super::super::testing::{Asked, Bytes, MS, World, found};
+use super::super::{Config, ReadOutcome, WriteOutcome, WriteRequest};
 
 type Answer = PartAnswer<Bytes>;
 
@@ -69,13 +70,50 @@ fn short_of_the_quorum_at_the_deadline_is_indeterminate() {
         }
         let version = world.coordinator.next_version(name.hash, world.now);
         let op = world.begin_write(World::meta(&name, version, world.code), 100 * MS);
-        world.run_for(98 * MS);
-        assert!(!world.writes.contains_key(&op));
-        world.run_for(2 * MS);
-        assert_eq!(world.writes[&op].1, WriteOutcome::Indeterminate);
+        let margin = MS;
+        let answer_by = world.now.mono + 100 * MS - margin;
+        world.run_for(100 * MS);
+        assert_eq!(world.writes[&op], (answer_by, WriteOutcome::Indeterminate));
         assert!(world.released.contains(&op));
         assert_eq!(world.coordinator.stats().asks, silent as u64, "withdrawn ones are in flight");
     }
+}
+
+#[test]
+fn an_answer_is_ready_a_margin_before_the_deadline() {
+    let (config, at) = (Config::new("4+2".parse().unwrap()), |us: u64| Timestamp(us * 1000));
+    assert_eq!(config.answer_by(at(100_000), at(0)), at(99_000));
+    assert_eq!(config.answer_by(at(10_000), at(2_000)), at(9_000));
+    // Of little time, a little.
+    assert_eq!(config.answer_by(at(800), at(0)), at(700));
+    assert_eq!(config.answer_by(at(10), at(20)), at(10));
+}
+
+#[test]
+fn a_part_write_carries_its_deadline_and_what_is_to_be_acknowledged() {
+    for &ack in AckLevel::ALL {
+        let mut world = World::new("4+2", 8, |_| {});
+        let name = world.name("key");
+        let deadline = world.now.mono + 70 * MS;
+        let meta = World::meta(&name, World::old(0), world.code);
+        world.begin(WriteRequest { meta, ack, deadline });
+        assert_eq!(world.log.len(), 6);
+        for (_, _, asked) in &world.log {
+            let Asked::Write { deadline: carried, ack: promised, .. } = asked else { panic!("{asked:?}") };
+            assert_eq!((*carried, *promised), (deadline, ack));
+        }
+    }
+}
+
+#[test]
+fn the_version_that_superseded_a_write_is_passed() {
+    let mut world = World::new("4+2", 8, |_| {});
+    let name = world.name("key");
+    let ahead = Version { hlc: Version::hlc_from_wall_us(world.now.wall_us + 500_000), coordinator: 7 };
+    world.at(&name, 4).refuse_writes = vec![Answer::Superseded { version: ahead }];
+    let meta = World::meta(&name, World::old(0), world.code);
+    assert_eq!(world.write(meta, 100 * MS), WriteOutcome::Superseded { version: ahead });
+    assert!(world.coordinator.next_version(name.hash, world.now) > ahead);
 }
 
 #[test]
@@ -132,19 +170,6 @@ fn a_tombstone_needs_the_quorum_of_the_configured_code() {
     world.run_for(MS);
     assert_eq!(world.holders(&name, version), [0, 1, 2, 3, 4, 5]);
     assert!(matches!(world.get(&name), ReadOutcome::NotFound { .. }));
-}
-
-#[test]
-fn a_cancelled_write_has_no_outcome_and_is_released() {
-    let mut world = World::new("4+2", 8, |_| {});
-    let name = world.name("key");
-    let meta = World::meta(&name, World::old(0), world.code);
-    let op = world.begin_write(meta, 100 * MS);
-    world.coordinator.cancel(op, world.now);
-    world.run_for(200 * MS);
-    assert!(!world.writes.contains_key(&op));
-    assert!(world.released.contains(&op));
-    assert_eq!((world.coordinator.stats().ops, world.coordinator.stats().asks), (0, 0));
 }
 
 #[test]

@@ -31,7 +31,7 @@ pub async fn serve_read(core: &Rc<Core>, call: &ReadCall) -> Reply<PartBytes> {
     let token = core.memory.borrow_mut().begin_fill(call.name.hash);
     let outcome = core.read(read_request(core, call)).await;
     let (meta, parts, confirmed) = match outcome {
-        ReadOutcome::Found { meta, parts, confirmed, .. } => (meta, parts, confirmed),
+        ReadOutcome::Found { meta, parts, confirmed } => (meta, parts, confirmed),
         // A condition must not take what could not be confirmed for nothing.
         ReadOutcome::NotFound { why: Miss::Unconfirmed(_) } if call.for_condition => {
             return Reply::Status(Status::Unavailable);

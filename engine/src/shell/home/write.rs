@@ -194,7 +194,8 @@ async fn gate(core: &Core, object: &ObjectMeta) -> Option<Gate> {
         Condition::None => Entry::Shared,
         Condition::IfVersion(_) | Condition::Immutable => Entry::Exclusive,
     };
-    core.gates.enter(object.name.hash, entry, object.deadline).await
+    let answer_by = core.answer_by(object.deadline, clock::timestamp());
+    core.gates.enter(object.name.hash, entry, answer_by).await
 }
 
 /// A put of several stripes begins. Under a condition it keeps others of its key out until its end:

@@ -59,7 +59,7 @@ fn check_after(world: &mut World, floors: &Floors, unknown: u64, context: &str) 
     assert_eq!(world.stats().unknown_through_hlc, unknown, "{context}");
     for (&key, &floor) in floors {
         match world.confirm(&name(key, 0), floor) {
-            PartAnswer::Held(Standing::Same | Standing::Newer) => {
+            PartAnswer::Held(Standing::Same | Standing::SameClock | Standing::Newer) => {
                 assert!(world.held(&name(key, 0)).is_some_and(|version| version >= floor), "{context}");
             }
             PartAnswer::Absent { forgotten_through, .. } => {

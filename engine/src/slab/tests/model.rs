@@ -302,10 +302,13 @@ fn judge_confirm(before: Known, oldest: Version, version: Version, answer: Answe
     match answer {
         PartAnswer::Held(Standing::Older) => assert!(oldest < version, "older than {version}"),
         PartAnswer::Held(Standing::Same) => assert!(oldest <= version, "same as {version}"),
+        PartAnswer::Held(Standing::SameClock) => assert!(oldest.hlc <= version.hlc, "clock of {version}"),
         PartAnswer::Absent { forgotten_through, .. } => {
             assert!(forgotten_through >= before.floor, "{forgotten_through} after {}", before.floor);
         }
-        PartAnswer::Held(Standing::Newer) | PartAnswer::Failed | PartAnswer::Overloaded => {}
+        PartAnswer::Held(Standing::Newer) | PartAnswer::Failed => {}
+        // Of the clock that it was asked about.
+        PartAnswer::Damaged => assert!(oldest.hlc <= version.hlc, "clock of {version}"),
         other => panic!("a confirm was answered {other:?}"),
     }
 }
