@@ -13,7 +13,7 @@ use hedgerow_wire::part::RecordName;
 use hedgerow_wire::request::Refusal;
 use hedgerow_wire::stream::{Progress, PutStream};
 use hedgerow_wire::time::Timestamp;
-use hedgerow_wire::{AckLevel, Code, Key, ObjectChecksum, Record, Version};
+use hedgerow_wire::{Code, Key, ObjectChecksum, Record, Version};
 
 use super::buffers::PartBytes;
 use super::clock;
@@ -297,8 +297,6 @@ pub async fn serve(
 
 /// What a put or delete says about its object.
 pub fn object_meta(core: &Core, header: &FrameHeader, key: Key, deadline: Timestamp) -> ObjectMeta {
-    // `Written` is what a request says that asks for nothing: the daemon's own level holds then.
-    let default_ack = core.shared.settings.ack;
     let condition = if header.has(flags::IF_VERSION) {
         Condition::IfVersion(header.version)
     } else if header.has(flags::IMMUTABLE) {
@@ -320,7 +318,7 @@ pub fn object_meta(core: &Core, header: &FrameHeader, key: Key, deadline: Timest
         expires_ms,
         pinned: header.has(flags::PINNED),
         condition,
-        ack: if header.ack == AckLevel::Written { default_ack } else { header.ack },
+        ack: header.ack.unwrap_or(core.shared.settings.ack),
         deadline,
     }
 }

@@ -109,9 +109,12 @@ pub fn answer_write(
     (reply, why): (Reply<PartBytes>, &'static str),
 ) {
     match reply {
-        Reply::Written { version, .. } => {
+        Reply::Written { version, unchanged } => {
             let mut header = FrameHeader::answer(op, id, Status::Ok);
             header.version = version;
+            if unchanged {
+                header.flags |= flags::UNCHANGED;
+            }
             connection.send(header, Body::Empty, 0);
         }
         Reply::Conflict { status, version } => {

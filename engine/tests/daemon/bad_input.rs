@@ -85,7 +85,7 @@ async fn a_wrong_header_is_answered_and_ends_the_connection() {
     for reserved in [31, 90, 95, layout::RESERVED, FRAME_HEADER_LEN - 1] {
         fatal(at, &changed(reserved, 1), Status::BadRequest, "reserved");
     }
-    for bit in 3..8 {
+    for bit in 4..8 {
         fatal(at, &changed(layout::FLAGS + 1, 1 << bit), Status::BadRequest, "flags");
     }
     // Lengths beyond the limit, announced only.

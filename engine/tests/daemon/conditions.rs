@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use hedgerow_client::{Client, Error, Object, Version};
+use hedgerow_client::{Client, Error, Object, Stored, Version};
 
 use crate::content::{assert_same, content};
 use crate::harness::Setup;
@@ -30,10 +30,10 @@ async fn a_write_on_condition_is_done_if_it_holds_and_not_otherwise() {
         let on = |version| client.request().if_version(version);
         mismatch(on(absent).put(&key, bytes()).await, Version::ZERO);
         mismatch(on(absent).delete(&key).await, Version::ZERO);
-        let first = client.request().if_absent().put(&key, bytes()).await.unwrap();
+        let first = client.request().if_absent().put(&key, bytes()).await.unwrap().version;
         mismatch(client.request().if_absent().put(&key, "other").await, first);
         mismatch(on(absent).put(&key, "other").await, first);
-        let second = on(first).put(&key, bytes()).await.unwrap();
+        let second = on(first).put(&key, bytes()).await.unwrap().version;
         assert!(second > first);
         mismatch(on(first).put(&key, "other").await, second);
         mismatch(on(first).delete(&key).await, second);
@@ -51,7 +51,7 @@ async fn conditions_hold_over_a_restart() {
     let setup = Setup::new("4+2");
     let daemon = setup.start();
     let client = daemon.client().await;
-    let version = client.put("key", "first").await.unwrap();
+    let version = client.put("key", "first").await.unwrap().version;
     client.put("deleted", "x").await.unwrap();
     client.delete("deleted").await.unwrap();
     daemon.kill();
@@ -71,9 +71,12 @@ async fn an_immutable_object_is_written_once() {
     let client = daemon.client().await.request().immutable();
     for len in [0, 100, 100_000, 3 * MIB] {
         let key = format!("{len}");
-        let version = client.put(&key, content(1, len)).await.unwrap();
+        let first = client.put(&key, content(1, len)).await.unwrap();
+        assert!(!first.unchanged);
+        let (version, unchanged) = (first.version, true);
         for _ in 0..3 {
-            assert_eq!(client.put(&key, content(2, len / 2)).await.unwrap(), version);
+            let again = client.put(&key, content(2, len / 2)).await.unwrap();
+            assert_eq!(again, Stored { version, unchanged });
         }
         let object = client.get(&key).await.unwrap().unwrap();
         assert_same(&key, &object.bytes, &content(1, len));
@@ -99,7 +102,10 @@ async fn race(
         let request = clients[number as usize % clients.len()].request();
         let request = if immutable { request.immutable() } else { request.if_absent() };
         let key = key.to_owned();
-        racers.push(tokio::spawn(async move { (number, request.put(&key, content(number, len)).await) }));
+        racers.push(tokio::spawn(async move {
+            let stored = request.put(&key, content(number, len)).await;
+            (number, stored.map(|stored| stored.version))
+        }));
     }
     let mut results = Vec::new();
     for racer in racers {
@@ -189,7 +195,7 @@ async fn overwrite_concurrently(setup: Setup, lengths: &'static [usize]) {
                 let deletes = number % 9 == 8;
                 let written = match deletes {
                     true => client.delete("key").await,
-                    false => client.put("key", content(seed, len)).await,
+                    false => client.put("key", content(seed, len)).await.map(|stored| stored.version),
                 };
                 match written {
                     Ok(version) => {

@@ -157,9 +157,8 @@ pub struct PartPosition {
 pub enum Reply<B> {
     /// To a read.
     Record(RecordReply<B>),
-    /// To a write or delete; `stored` parts are known to be on their targets. `unchanged`: the object
-    /// was there already.
-    Written { version: Version, stored: u8, unchanged: bool },
+    /// To a write or delete. `unchanged`: nothing was written, the object was there already.
+    Written { version: Version, unchanged: bool },
     /// To [`Call::BeginPut`].
     Version(Version),
     /// To [`Call::EndPut`] and [`Call::Forget`].
@@ -197,7 +196,7 @@ impl<B> Reply<B> {
         match self {
             Reply::Record(found) => Reply::Record(record(found)),
             Reply::Stat { record: found, parts } => Reply::Stat { record: record(found), parts },
-            Reply::Written { version, stored, unchanged } => Reply::Written { version, stored, unchanged },
+            Reply::Written { version, unchanged } => Reply::Written { version, unchanged },
             Reply::Version(version) => Reply::Version(version),
             Reply::Noted => Reply::Noted,
             Reply::Conflict { status, version } => Reply::Conflict { status, version },

@@ -47,7 +47,7 @@ pub async fn condition_failure(core: &Rc<Core>, object: &ObjectMeta) -> Option<R
         other => return Some(other),
     };
     match (expected, found) {
-        (None, Some(version)) => Some(Reply::Written { version, stored: 0, unchanged: true }),
+        (None, Some(version)) => Some(Reply::Written { version, unchanged: true }),
         (None, None) => None,
         (Some(expected), found) if found.unwrap_or(Version::ZERO) == expected => None,
         (Some(_), found) => {
@@ -102,7 +102,7 @@ async fn write_record(
     let outcome = core.write(request, bytes).await;
     let mut memory = core.memory.borrow_mut();
     match outcome {
-        WriteOutcome::Acknowledged { stored, .. } => {
+        WriteOutcome::Acknowledged { .. } => {
             if record == Record::OBJECT {
                 core.shapes.note(hash, meta.code);
             }
@@ -123,7 +123,7 @@ async fn write_record(
                     memory.fill(token, entry, wall_ms);
                 }
             }
-            Reply::Written { version, stored, unchanged: false }
+            Reply::Written { version, unchanged: false }
         }
         other => {
             memory.invalidate(hash, Version::ZERO);
