@@ -88,12 +88,15 @@ fn read_request(core: &Core, call: &ReadCall) -> ReadRequest {
 
 fn read_memory(core: &Rc<Core>, call: &ReadCall) -> Option<Reply<PartBytes>> {
     let now = clock::now();
-    let hit = core.memory.borrow_mut().get(call.name.hash, call.name.record, now.wall_ms())?;
+    let (hash, record) = (call.name.hash, call.name.record);
+    let mut memory = core.memory.borrow_mut();
+    let hit = match call.fixed {
+        Some((version, ..)) => memory.get_version(hash, record, version, now.wall_ms()),
+        None => memory.get(hash, record, now.wall_ms()),
+    }?;
+    drop(memory);
     let StripeInMemory { meta, bytes } = hit.value;
     if meta.key != call.name.key || meta.namespace != call.name.namespace {
-        return None;
-    }
-    if call.fixed.is_some_and(|(version, ..)| version != meta.version) {
         return None;
     }
     core.coordinator.borrow_mut().touch(&call.name, meta.code, now);
@@ -239,8 +242,6 @@ pub fn memory_entry(
         hash,
         record,
         version: meta.version,
-        namespace: meta.namespace,
-        namespace_generation: meta.namespace_generation,
         expires_ms: meta.expires_ms,
         value_bytes: bytes.as_ref().len(),
         value: StripeInMemory { meta, bytes },
