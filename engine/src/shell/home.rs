@@ -4,6 +4,7 @@
 mod call;
 mod gates;
 mod read;
+mod stat;
 mod write;
 
 use std::rc::Rc;
@@ -13,7 +14,8 @@ use hedgerow_wire::frame::Status;
 use hedgerow_wire::part::PartMeta;
 
 pub use call::{
-    Call, Condition, ObjectMeta, PartPosition, Piece, Pieces, ReadCall, RecordReply, Reply, StripeBytes,
+    Call, Condition, ObjectMeta, PartPosition, Piece, Pieces, ReadCall, RecordPosition, RecordReply, Reply,
+    StripeBytes,
 };
 pub use gates::{Gate, Gates};
 pub use read::rebuild;
@@ -36,7 +38,7 @@ pub struct StripeInMemory {
 pub async fn serve(core: &Rc<Core>, call: Call) -> Reply<PartBytes> {
     match call {
         Call::Read(read) => read::serve_read(core, &read).await,
-        Call::Stat { read } => read::stat(core, &read).await,
+        Call::Stat { read } => stat::serve(core, read).await,
         write => {
             let (sender, receiver) = oneshot::channel();
             let here = core.clone();

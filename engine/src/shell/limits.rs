@@ -34,6 +34,8 @@ pub const SEND_BYTES_MAX: usize = 1 << 20;
 pub const PUT_BYTES_MAX: usize = 256 << 20;
 /// Stripes of one put that are written at a time, and of one get that are read ahead.
 pub const STREAM_STRIPES_AHEAD: usize = 4;
+/// Parts that a stat asks each target for at a time.
+pub const STAT_ASKS_PER_TARGET: usize = 4;
 /// Messages in the channel between two cores.
 pub const MAILBOX_MESSAGES: usize = 4096;
 /// How long a frame may stay unfinished, and a connection without a hello.

@@ -27,4 +27,5 @@ mod semantics;
 mod settings;
 mod sizes;
 mod startup;
+mod stat;
 mod stop;
