@@ -6,7 +6,8 @@ use hedgerow_wire::limits::{BODY_LEN_MAX, STREAM_CREDIT_INITIAL_BYTES, STRIPE_LE
 
 /// Requests that one connection may have under way; past it the connection is not read from.
 pub const CONNECTION_REQUESTS_MAX: usize = 1024;
-/// Gets of one connection that are worked on at a time; the others wait their turn.
+/// Objects and stripes that are fetched for one connection at a time; others wait their turn. One that
+/// waits for its client's credit has none.
 pub const CONNECTION_GETS_MAX: u64 = 32;
 /// Requests that one core's connections may have under way, for each priority: less important ones are
 /// refused first.
