@@ -23,7 +23,7 @@ use super::core::Core;
 use super::limits::CONNECTION_GETS_MAX;
 use super::oneshot::{Bell, Signal};
 use super::outgoing::{Body, OutFrame};
-use super::put::PutBody;
+use super::put_body::PutBody;
 
 /// The connections that a core serves.
 #[derive(Default)]

@@ -218,7 +218,7 @@ fn core_stats(core: &Rc<Core>) -> CoreStats {
     let mut counters = core.counters.list();
     counters.push(("connections".to_owned(), core.connections.count() as u64));
     counters.push(("requests_under_way".to_owned(), core.connections.requests.get() as u64));
-    counters.push(("put_body_bytes".to_owned(), core.put_bytes.get() as u64));
+    counters.push(("request_body_bytes".to_owned(), core.bodies.held_bytes() as u64));
     let memory = core.memory.borrow().stats();
     for (name, value) in [
         ("memory_hits", memory.hits),

@@ -17,7 +17,7 @@ pub use call::{
     Call, Condition, ObjectMeta, PartPosition, Piece, Pieces, ReadCall, RecordPosition, RecordReply, Reply,
     StripeBytes,
 };
-pub use gates::{Gate, Gates};
+pub use gates::{Gates, OpenPuts};
 pub use read::rebuild;
 
 use super::buffers::{PartBytes, SharedBytes};
@@ -59,7 +59,7 @@ async fn serve_write(core: &Rc<Core>, call: Call) -> Reply<PartBytes> {
             write::put_head(core, object, version, object_len, checksum).await
         }
         Call::EndPut { hash, version } => {
-            core.open_puts.borrow_mut().remove(&(hash, version));
+            core.open_puts.end(hash, version);
             Reply::Noted
         }
         Call::Forget { hash, version } => {

@@ -298,7 +298,10 @@ async fn streams_against_the_rules_are_refused() {
     }
     raw.send_bytes(&bytes);
     let answer = next_but_credit(&mut raw);
-    assert_eq!((answer.header.request_id, answer.header.status), (23, Status::BadRequest));
+    assert_eq!(answer.header.request_id, 23);
+    // Some of its stripes may have been written by then.
+    assert!(matches!(answer.header.status, Status::BadRequest | Status::Indeterminate));
+    assert_eq!(answer.detail().message, "this frame is beyond the stream's credit");
     raw.expect_open();
     // Aborted by the client.
     begin(&mut raw, 24, 2 << 20);

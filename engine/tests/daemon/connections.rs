@@ -75,7 +75,7 @@ async fn ten_thousand_connections_that_send_nothing_and_slow_ones() {
     .await;
     slow.expect_closed();
     assert!(client.get("announced").await.unwrap().is_none());
-    assert_eq!(counter(&client, "put_body_bytes").await, 0);
+    assert_eq!(counter(&client, "request_body_bytes").await, 0);
     assert!(daemon.alive());
     drop(silent);
 }
@@ -109,8 +109,10 @@ async fn bodies_that_are_announced_and_never_sent_hold_no_memory() {
     served(&client).await;
     // The bodies on their way are bounded; what is beyond is refused, and others can still write.
     drop(held);
-    eventually("all are gone", || async { (counter(&client, "put_body_bytes").await == 0).then_some(()) })
-        .await;
+    eventually("all are gone", || async {
+        (counter(&client, "request_body_bytes").await == 0).then_some(())
+    })
+    .await;
     client.put("after", "it").await.unwrap();
 }
 
