@@ -9,21 +9,19 @@
 //!   a [token](MemoryTier::begin_fill) first, and every write of the key makes it worthless.
 //! * An older version never takes the place of a newer one, and a write that was overtaken is not
 //!   kept, even if the newer version is gone from here by then.
-//! * Expiry and the namespace's generation are checked on every hit.
+//! * Expiry is checked on every hit.
 //!
 //! A value is known by its key's hash; it carries its key, and whoever takes it out compares. Values
 //! are handles: this room neither copies nor looks at bytes.
 
 use std::hash::{BuildHasher, Hasher};
 
-use hedgerow_wire::{KeyHash, Namespace, Record, Version};
+use hedgerow_wire::{KeyHash, Record, Version};
 use quick_cache::unsync::Cache;
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
 
 /// What the tier's own records of an entry cost, in bytes; counted with each entry.
 pub const ENTRY_OVERHEAD_BYTES: usize = 160;
-/// Namespaces whose generation was ever raised, at most.
-pub const RAISED_NAMESPACES_MAX: usize = 4096;
 /// Buckets of keys that count their writes together (96 KiB). A fill is refused in vain if another
 /// key of its bucket is written while it is under way: one in 4,096 for each such write.
 const WRITE_BUCKETS: usize = 4096;
@@ -39,10 +37,6 @@ pub struct Entry<V> {
     pub record: Record,
     /// Its version.
     pub version: Version,
-    /// The object's namespace.
-    pub namespace: Namespace,
-    /// The namespace's generation when the object was written.
-    pub namespace_generation: u32,
     /// When it expires, in milliseconds since the Unix epoch; 0 is never.
     pub expires_ms: u64,
     /// Bytes that `value` keeps in memory.
@@ -76,18 +70,11 @@ pub enum Kept {
     /// It was written, or invalidated, since the token was taken; or something newer is held or was
     /// written.
     Overtaken,
-    /// Its namespace has a higher generation by now.
-    GenerationEnded,
     /// It has expired.
     Expired,
     /// It is larger than the tier takes.
     TooLarge,
 }
-
-/// More than [`RAISED_NAMESPACES_MAX`] namespaces would have a raised generation. Nothing was done.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("the generations of {RAISED_NAMESPACES_MAX} namespaces are kept, no more")]
-pub struct TooManyNamespaces;
 
 /// Counts since the start, and what is held now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -98,8 +85,6 @@ pub struct MemoryStats {
     pub misses: u64,
     /// Misses because what was held had expired.
     pub expired: u64,
-    /// Misses because the namespace's generation had ended.
-    pub generation_ended: u64,
     /// Misses because another version was asked for.
     pub other_version: u64,
     /// Entries kept after a read.
@@ -144,8 +129,6 @@ impl Writes {
 pub struct MemoryTier<V> {
     cache: Cache<(KeyHash, Record), Entry<V>, ByteWeight, MixKeyHash, CountEvicted>,
     writes: Box<[Writes]>,
-    /// Current generations of the namespaces whose generation was raised, ordered by namespace.
-    generations: Vec<(Namespace, u32)>,
     stats: MemoryStats,
 }
 
@@ -161,7 +144,6 @@ impl<V: Clone> MemoryTier<V> {
         MemoryTier {
             cache: Cache::with_options(options, ByteWeight, MixKeyHash, CountEvicted),
             writes: vec![Writes::default(); WRITE_BUCKETS].into_boxed_slice(),
-            generations: Vec::new(),
             stats: MemoryStats { capacity_bytes, ..MemoryStats::default() },
         }
     }
@@ -202,7 +184,7 @@ impl<V: Clone> MemoryTier<V> {
         match kept {
             Kept::Yes => self.stats.fills += 1,
             Kept::Overtaken => self.stats.fills_overtaken += 1,
-            Kept::GenerationEnded | Kept::Expired | Kept::TooLarge => self.stats.refused += 1,
+            Kept::Expired | Kept::TooLarge => self.stats.refused += 1,
         }
         kept
     }
@@ -235,27 +217,6 @@ impl<V: Clone> MemoryTier<V> {
         self.stats.invalidated += 1;
     }
 
-    /// The generation of `namespace`: 0 if it was never raised.
-    pub fn namespace_generation(&self, namespace: Namespace) -> u32 {
-        let found = self.generations.binary_search_by_key(&namespace, |(namespace, _)| *namespace);
-        found.map_or(0, |at| self.generations[at].1)
-    }
-
-    /// From now on nothing of `namespace` is a hit, or kept, that was written in a generation before
-    /// `generation`. A lower generation than the one that is known changes nothing.
-    pub fn raise_namespace_generation(
-        &mut self,
-        namespace: Namespace,
-        generation: u32,
-    ) -> Result<(), TooManyNamespaces> {
-        match self.generations.binary_search_by_key(&namespace, |(namespace, _)| *namespace) {
-            Ok(at) => self.generations[at].1 = self.generations[at].1.max(generation),
-            Err(_) if self.generations.len() == RAISED_NAMESPACES_MAX => return Err(TooManyNamespaces),
-            Err(at) => self.generations.insert(at, (namespace, generation)),
-        }
-        Ok(())
-    }
-
     /// Counts since the start, and what is held now.
     pub fn stats(&self) -> MemoryStats {
         MemoryStats { items: self.cache.len() as u64, bytes: self.cache.weight(), ..self.stats }
@@ -274,9 +235,6 @@ impl<V: Clone> MemoryTier<V> {
         };
         let dead = if entry.expired(wall_ms) {
             self.stats.expired += 1;
-            true
-        } else if self.generation_ended(entry) {
-            self.stats.generation_ended += 1;
             true
         } else if let Some(version) = version.filter(|version| *version != entry.version) {
             self.stats.other_version += 1;
@@ -303,9 +261,6 @@ impl<V: Clone> MemoryTier<V> {
         if entry.expired(wall_ms) {
             return Kept::Expired;
         }
-        if self.generation_ended(&entry) {
-            return Kept::GenerationEnded;
-        }
         let mut evicted = Evicted::default();
         self.cache.insert_with_lifecycle(key, entry, &mut evicted);
         // The cache lets go at once what is larger than nearly all of it.
@@ -318,11 +273,6 @@ impl<V: Clone> MemoryTier<V> {
 
     fn remove_older(&mut self, entry: &Entry<V>) {
         self.cache.remove_if(&(entry.hash, entry.record), |held| held.version < entry.version);
-    }
-
-    fn generation_ended(&self, entry: &Entry<V>) -> bool {
-        let found = self.generations.binary_search_by_key(&entry.namespace, |(namespace, _)| *namespace);
-        found.is_ok_and(|at| entry.namespace_generation < self.generations[at].1)
     }
 }
 

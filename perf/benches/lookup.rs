@@ -7,7 +7,7 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use hedgerow_engine::memory::{Entry, MemoryTier};
 use hedgerow_engine::ring::{Ring, TargetSpec};
-use hedgerow_wire::{KeyHash, Member, Namespace, Record, Target, Version};
+use hedgerow_wire::{KeyHash, Member, Record, Target, Version};
 
 /// Hashes without end, uniform in all bits.
 fn hashes() -> impl FnMut() -> KeyHash {
@@ -40,8 +40,6 @@ fn memory(criterion: &mut Criterion) {
         hash,
         record: Record::OBJECT,
         version: Version { hlc: 1, coordinator: 1 },
-        namespace: Namespace(0),
-        namespace_generation: 0,
         expires_ms: 0,
         value_bytes: 64 << 10,
         value: std::rc::Rc::new(0u64),

@@ -214,8 +214,6 @@ fn memory_hit(count: u64) {
             hash: hash(number),
             record: Record::OBJECT,
             version: version(0),
-            namespace: Namespace(0),
-            namespace_generation: 0,
             expires_ms: 0,
             value_bytes: 64 << 10,
             value: Rc::new(0u64),
@@ -430,7 +428,8 @@ fn store_confirm(count: u64) {
     for number in 0..count {
         let (us, name) = (1_000_000 + number * 1000, &names[number as usize % names.len()]);
         let version = version(1000 + number % names.len() as u64);
-        let confirm = PartConfirm { hash: name.hash, record: name.record, version };
+        let confirm =
+            PartConfirm { hash: name.hash, record: name.record, version, deadline: now(us + 1_000_000).mono };
         shard.store.confirm(Token(u128::from(us)), &confirm, now(us));
         shard.settle(now(us));
     }

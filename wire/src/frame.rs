@@ -117,8 +117,10 @@ pub mod flags {
     pub const FROM_MEMORY: u16 = 1 << 9;
     /// Put, get, stat, delete: the namespace is immutable (content-addressed keys).
     pub const IMMUTABLE: u16 = 1 << 10;
+    /// Put answer: nothing was written, the (immutable) object was there already.
+    pub const UNCHANGED: u16 = 1 << 11;
     /// Every bit that has a meaning.
-    pub const KNOWN: u16 = (1 << 11) - 1;
+    pub const KNOWN: u16 = (1 << 12) - 1;
 }
 
 /// A frame's fixed header. Which fields mean something is told by `op`; all others are zero.
@@ -132,8 +134,8 @@ pub struct FrameHeader {
     pub status: Status,
     /// What the request yields to.
     pub priority: Priority,
-    /// What an acknowledgement of a write promises.
-    pub ack: AckLevel,
+    /// What an acknowledgement of a write promises; nothing leaves it to the daemon.
+    pub ack: Option<AckLevel>,
     /// How a read asks for its parts.
     pub read_policy: ReadPolicy,
     /// Length of the key after the header, in bytes.
@@ -208,7 +210,7 @@ pub mod layout {
     pub const STATUS: usize = 26;
     /// Priority (u8).
     pub const PRIORITY: usize = 27;
-    /// Acknowledgement level (u8).
+    /// Acknowledgement level (u8); 0 leaves it to the daemon.
     pub const ACK: usize = 28;
     /// Read policy (u8).
     pub const READ_POLICY: usize = 29;
@@ -306,7 +308,7 @@ impl FrameHeader {
             flags: flags::END,
             status: Status::Ok,
             priority: Priority::Normal,
-            ack: AckLevel::Written,
+            ack: None,
             read_policy: ReadPolicy::Default,
             key_len: 0,
             key_checksum: 0,
@@ -354,7 +356,7 @@ impl FrameHeader {
             &[
                 self.status as u8,
                 self.priority as u8,
-                self.ack as u8,
+                self.ack.map_or(0, |ack| ack as u8),
                 self.read_policy as u8,
                 self.object_checksum.kind as u8,
             ],
@@ -411,7 +413,10 @@ impl FrameHeader {
                 .ok_or_else(|| bad(byte("status", layout::STATUS)))?,
             priority: Priority::from_u8(bytes[layout::PRIORITY])
                 .ok_or_else(|| bad(byte("priority", layout::PRIORITY)))?,
-            ack: AckLevel::from_u8(bytes[layout::ACK]).ok_or_else(|| bad(byte("ack", layout::ACK)))?,
+            ack: match bytes[layout::ACK] {
+                0 => None,
+                level => Some(AckLevel::from_u8(level).ok_or_else(|| bad(byte("ack", layout::ACK)))?),
+            },
             read_policy: ReadPolicy::from_u8(bytes[layout::READ_POLICY])
                 .ok_or_else(|| bad(byte("read_policy", layout::READ_POLICY)))?,
             key_len: u16_at(layout::KEY_LEN),

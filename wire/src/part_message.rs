@@ -206,7 +206,9 @@ pub fn decode_write(
         other => return Err(field("purpose", other)),
     };
     let (head, payload) = decode_head_and_payload(body)?;
-    let write = PartWrite { meta: head.meta, ack: header.ack, purpose, deadline: header.deadline(received) };
+    // What the daemon's own clients get by default is no matter between members.
+    let ack = header.ack.ok_or(field("ack", 0u8))?;
+    let write = PartWrite { meta: head.meta, ack, purpose, deadline: header.deadline(received) };
     Ok((fields.u16(0), write, payload))
 }
 

@@ -243,7 +243,7 @@ fn check_fields(header: &FrameHeader, rules: &Rules) -> Result<(), Refusal> {
     let checksum = header.object_checksum;
     let values: [(u16, &'static str, u64); 13] = [
         (0, "status", header.status as u64),
-        (fields::ACK, "ack", header.ack as u64),
+        (fields::ACK, "ack", header.ack.map_or(0, |ack| ack as u64)),
         (fields::READ_POLICY, "read_policy", header.read_policy as u64),
         (fields::NAMESPACE, "namespace", u64::from(header.namespace.0)),
         (fields::MAX_STALE, "max_stale_ms", u64::from(header.max_stale_ms)),

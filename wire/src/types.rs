@@ -233,14 +233,14 @@ macro_rules! wire_enum {
 }
 
 wire_enum! {
-    /// What an acknowledged write promises.
+    /// What an acknowledged write promises. 0 on the wire leaves it to the daemon.
     AckLevel {
         /// The device has completed the write for a quorum of parts: SIGKILL loses nothing.
-        Written = 0,
+        Written = 1,
         /// As `Written`, and flushed: power loss loses nothing.
-        Synced = 1,
+        Synced = 2,
         /// In the memory of a quorum.
-        Buffered = 2,
+        Buffered = 3,
     }
 }
 

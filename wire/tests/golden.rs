@@ -80,6 +80,7 @@ fn object_frames() -> Vec<Frame> {
             VALUE,
         ),
         frame("put answer", FrameHeader { version: version(), ..answer(Op::Put) }, None, []),
+        frame("put answer unchanged", unchanged(), None, []),
         frame("put answer superseded", superseded(), None, []),
         frame(
             "put stream first",
@@ -133,7 +134,12 @@ fn object_frames() -> Vec<Frame> {
         ),
         frame(
             "delete request",
-            FrameHeader { flags: if_version, version: version(), ..request(Op::Delete) },
+            FrameHeader {
+                flags: if_version,
+                version: version(),
+                ack: Some(AckLevel::Synced),
+                ..request(Op::Delete)
+            },
             Some(hello()),
             [],
         ),
@@ -141,6 +147,11 @@ fn object_frames() -> Vec<Frame> {
         frame("stat request", request(Op::Stat), Some(samples::key()), []),
         frame("stat answer", answer(Op::Stat), None, samples::stat_answer().encode().unwrap()),
     ]
+}
+
+fn unchanged() -> FrameHeader {
+    let flags = flags::ANSWER | flags::END | flags::UNCHANGED;
+    FrameHeader { flags, version: version(), ..answer(Op::Put) }
 }
 
 fn superseded() -> FrameHeader {
@@ -210,7 +221,7 @@ fn part_frames() -> Vec<Frame> {
         frame("part read answer", answer(Op::PartRead), None, [&part[..], VALUE].concat()),
         frame(
             "part write request",
-            request(Op::PartWrite),
+            FrameHeader { ack: Some(write.ack), ..request(Op::PartWrite) },
             None,
             [&encode_write_head(3, &write, sum)[..], VALUE].concat(),
         ),

@@ -18,8 +18,6 @@ fn entry(number: u64, hlc: u64) -> Entry<u64> {
         hash: hash(number),
         record: Record::OBJECT,
         version: version(hlc),
-        namespace: Namespace(1),
-        namespace_generation: 0,
         expires_ms: 0,
         value_bytes: 1000,
         value: hlc,
@@ -133,36 +131,6 @@ fn nothing_is_a_hit_from_its_expiry_on() {
     assert!(tier.get(hash(1), Record::OBJECT, WALL_MS + 5).is_none());
     let stats = tier.stats();
     assert_eq!((stats.hits, stats.misses, stats.expired, stats.items), (1, 1, 1, 0));
-}
-
-#[test]
-fn nothing_is_a_hit_from_an_ended_generation() {
-    let mut tier = tier();
-    let of = |number, namespace, generation| Entry {
-        namespace: Namespace(namespace),
-        namespace_generation: generation,
-        ..entry(number, 10)
-    };
-    for (number, namespace, generation) in [(1, 7, 0), (2, 7, 1), (3, 8, 0)] {
-        assert_eq!(fill(&mut tier, of(number, namespace, generation)), Kept::Yes);
-    }
-    tier.raise_namespace_generation(Namespace(7), 1).unwrap();
-    tier.raise_namespace_generation(Namespace(7), 0).unwrap();
-    assert_eq!([1, 2, 3].map(|number| read(&mut tier, number).is_some()), [false, true, true]);
-    assert_eq!(fill(&mut tier, of(1, 7, 0)), Kept::GenerationEnded);
-    assert_eq!(tier.replace(of(2, 7, 0), WALL_MS), Kept::GenerationEnded);
-    assert_eq!(fill(&mut tier, of(1, 7, 2)), Kept::Yes);
-    assert_eq!(tier.stats().generation_ended, 1);
-}
-
-#[test]
-fn the_table_of_generations_is_bounded() {
-    let mut tier = tier();
-    for namespace in 0..RAISED_NAMESPACES_MAX as u32 {
-        tier.raise_namespace_generation(Namespace(namespace), 1).unwrap();
-    }
-    assert_eq!(tier.raise_namespace_generation(Namespace(u32::MAX), 1), Err(TooManyNamespaces));
-    tier.raise_namespace_generation(Namespace(5), 2).unwrap();
 }
 
 #[test]

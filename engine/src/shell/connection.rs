@@ -23,7 +23,7 @@ use super::core::Core;
 use super::limits::CONNECTION_GETS_MAX;
 use super::oneshot::{Bell, Signal};
 use super::outgoing::{Body, OutFrame};
-use super::put::PutBody;
+use super::put_body::PutBody;
 
 /// The connections that a core serves.
 #[derive(Default)]
@@ -107,7 +107,7 @@ pub struct Connection {
     pub(super) blocked_since: Cell<Option<Timestamp>>,
     /// Rung when the peer has taken something.
     pub(super) taken: Bell,
-    /// Gets that may be under way at a time: each may bring a stripe that waits to be sent.
+    /// Turns to fetch: each may bring a stripe that waits to be sent.
     pub(super) gets: Semaphore,
 }
 

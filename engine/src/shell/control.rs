@@ -9,9 +9,9 @@ use std::time::Duration;
 use hedgerow_wire::frame::{FrameHeader, Op, PROTOCOL_VERSION, Status};
 use hedgerow_wire::messages::{
     ActiveFault, Counter, Fault as WireFault, FaultAnswer, FaultKind as WireKind, FaultPlace, FaultRequest,
-    HelloAnswer, HelloRequest, HistogramSummary, Label, Limits, MemberInfo, MemberState, Message, PartState,
-    ShardPlace, ShardState, ShardStats, StatAnswer, StatPart, StatRecord, StatsAnswer, Topology,
-    VerifyRequest, choose_version, features,
+    HelloAnswer, HelloRequest, HistogramSummary, Label, Limits, MemberInfo, MemberState, Message, ShardPlace,
+    ShardState, ShardStats, StatAnswer, StatPart, StatRecord, StatsAnswer, Topology, VerifyRequest,
+    choose_version, features,
 };
 use hedgerow_wire::part::PartKind;
 use hedgerow_wire::time::Timestamp;
@@ -22,7 +22,7 @@ use super::clock;
 use super::connection::Connection;
 use super::core::{Core, Shared};
 use super::faults::{Fault, FaultKind};
-use super::home::{Call, PartPosition, ReadCall, RecordReply, Reply};
+use super::home::{Call, PartPosition, ReadCall, RecordPosition, RecordReply, Reply};
 use super::limits::CONNECTION_REQUESTS_MAX;
 use super::oneshot;
 use super::outgoing::Body;
@@ -155,7 +155,9 @@ pub fn hello(connection: &Connection, header: &FrameHeader, body: &[u8]) -> bool
 pub async fn stat(connection: &Rc<Connection>, header: &FrameHeader, read: ReadCall) {
     let home = connection.core.shared.home(read.name.hash);
     match connection.core.call(home, Call::Stat { read }).await {
-        Reply::Stat { record, parts } => send_message(connection, header, &stat_answer(&record, &parts)),
+        Reply::Stat { record, records } => {
+            send_message(connection, header, &stat_answer(&record, &records));
+        }
         Reply::Status(Status::NotFound) => {
             let answer = FrameHeader::answer(Op::Stat, header.request_id, Status::NotFound);
             connection.send(answer, Body::Empty, 0);
@@ -165,46 +167,9 @@ pub async fn stat(connection: &Rc<Connection>, header: &FrameHeader, read: ReadC
     }
 }
 
-fn stat_answer(record: &RecordReply<PartBytes>, parts: &[PartPosition]) -> StatAnswer {
+fn stat_answer(record: &RecordReply<PartBytes>, positions: &[RecordPosition]) -> StatAnswer {
     let meta = &record.meta;
-    let mut records: Vec<StatRecord> = Vec::new();
-    for position in parts {
-        if records.last().is_none_or(|last| last.record != position.record) {
-            records.push(StatRecord {
-                record: position.record,
-                stripe_len: position.meta.as_ref().map_or(0, |found| found.stripe_len),
-                code: position.meta.as_ref().map_or(meta.code, |found| found.code),
-                parts: Vec::new(),
-            });
-        }
-        if let (Some(last), Some(found)) = (records.last_mut(), &position.meta) {
-            last.stripe_len = found.stripe_len;
-            last.code = found.code;
-        }
-        let version = position.meta.as_ref().map_or(Version::ZERO, |found| found.version);
-        let state = match &position.meta {
-            Some(found) if found.version < meta.version => PartState::Older,
-            Some(found) if found.version > meta.version => PartState::Newer,
-            _ => position.state,
-        };
-        if let Some(last) = records.last_mut() {
-            last.parts.push(StatPart {
-                target: position.target,
-                state,
-                part: position.meta.as_ref().map_or(0, |found| found.part),
-                version,
-                slab: position.located.map_or(0, |located| located.slab()),
-                slab_generation: position.located.map_or(0, |located| located.slab_generation),
-                offset: position.located.map_or(0, |located| located.slab_offset()),
-                len: position.meta.as_ref().map_or(0, |found| found.part_len() as u32),
-            });
-        }
-    }
-    // Of n' parts the targets beyond n' hold none by design: they are not missing.
-    for record in &mut records {
-        let copies = record.code.n();
-        record.parts.truncate(copies.max(1));
-    }
+    let records: Vec<StatRecord> = positions.iter().map(stat_record).collect();
     StatAnswer {
         namespace: meta.namespace,
         key: meta.key.clone(),
@@ -224,6 +189,25 @@ fn stat_answer(record: &RecordReply<PartBytes>, parts: &[PartPosition]) -> StatA
     }
 }
 
+fn stat_record(position: &RecordPosition) -> StatRecord {
+    let RecordPosition { record, stripe_len, code, .. } = *position;
+    StatRecord { record, stripe_len, code, parts: position.parts.iter().map(stat_part).collect() }
+}
+
+fn stat_part(position: &PartPosition) -> StatPart {
+    let PartPosition { target, meta, located, state } = position;
+    StatPart {
+        target: *target,
+        state: *state,
+        part: meta.as_ref().map_or(0, |meta| meta.part),
+        version: meta.as_ref().map_or(Version::ZERO, |meta| meta.version),
+        slab: located.map_or(0, |located| located.slab()),
+        slab_generation: located.map_or(0, |located| located.slab_generation),
+        offset: located.map_or(0, |located| located.slab_offset()),
+        len: meta.as_ref().map_or(0, |meta| meta.part_len() as u32),
+    }
+}
+
 /// What one core says of itself.
 struct CoreStats {
     counters: Vec<(String, u64)>,
@@ -235,7 +219,7 @@ fn core_stats(core: &Rc<Core>) -> CoreStats {
     let mut counters = core.counters.list();
     counters.push(("connections".to_owned(), core.connections.count() as u64));
     counters.push(("requests_under_way".to_owned(), core.connections.requests.get() as u64));
-    counters.push(("put_body_bytes".to_owned(), core.put_bytes.get() as u64));
+    counters.push(("request_body_bytes".to_owned(), core.bodies.held_bytes() as u64));
     let memory = core.memory.borrow().stats();
     for (name, value) in [
         ("memory_hits", memory.hits),

@@ -18,9 +18,10 @@ use futures_lite::future::or;
 use glommio::TaskQueueHandle;
 use hedgerow_wire::part::{PartAnswer, PartDrop, PartTouch, PartWrite};
 use hedgerow_wire::time::{Now, Timestamp};
-use hedgerow_wire::{KeyHash, Target, Version};
+use hedgerow_wire::{KeyHash, Target};
 
 use super::asks::{Asker, OpBytes};
+use super::bodies::Bodies;
 use super::buffers::{DeviceBuffer, PartBytes, SharedBytes};
 use super::clock;
 use super::connection::Connections;
@@ -97,16 +98,16 @@ pub struct Core {
     pub counters: super::stats::Counters,
     /// What is received from any connection of this core, until it is decoded.
     pub receive_buffer: RefCell<Vec<u8>>,
-    /// Bytes of put bodies on their way in.
-    pub put_bytes: Cell<usize>,
+    /// Bodies of requests on their way in.
+    pub bodies: Bodies,
     /// Values on their way back from other cores.
     pub waiting: super::control::Waiting,
     /// Shapes of objects that were met.
     pub shapes: Shapes,
     /// Keys with writes under way.
     pub gates: home::Gates,
-    /// Gates of conditional puts of several stripes, from their begin to their end.
-    pub open_puts: RefCell<HashMap<(KeyHash, Version), home::Gate>>,
+    /// Puts of several stripes, from their begin to their end.
+    pub open_puts: home::OpenPuts,
     outboxes: Vec<Option<Rc<Outbox>>>,
     reads: RefCell<HashMap<OpId, oneshot::Sender<ReadOutcome<PartBytes>>>>,
     writes: RefCell<HashMap<OpId, oneshot::Sender<WriteOutcome>>>,
@@ -148,11 +149,11 @@ impl Core {
             connections: Connections::default(),
             counters: super::stats::Counters::default(),
             receive_buffer: RefCell::new(vec![0; RECEIVE_BYTES]),
-            put_bytes: Cell::new(0),
+            bodies: Bodies::default(),
             waiting: super::control::Waiting::default(),
             shapes: Shapes::default(),
             gates: home::Gates::default(),
-            open_puts: RefCell::default(),
+            open_puts: home::OpenPuts::default(),
             outboxes: (0..cores).map(|peer| (peer != id).then(|| Rc::new(Outbox::new()))).collect(),
             reads: RefCell::default(),
             writes: RefCell::default(),

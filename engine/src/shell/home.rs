@@ -4,6 +4,7 @@
 mod call;
 mod gates;
 mod read;
+mod stat;
 mod write;
 
 use std::rc::Rc;
@@ -13,9 +14,10 @@ use hedgerow_wire::frame::Status;
 use hedgerow_wire::part::PartMeta;
 
 pub use call::{
-    Call, Condition, ObjectMeta, PartPosition, Piece, Pieces, ReadCall, RecordReply, Reply, StripeBytes,
+    Call, Condition, ObjectMeta, PartPosition, Piece, Pieces, ReadCall, RecordPosition, RecordReply, Reply,
+    StripeBytes,
 };
-pub use gates::{Gate, Gates};
+pub use gates::{Gates, OpenPuts};
 pub use read::rebuild;
 
 use super::buffers::{PartBytes, SharedBytes};
@@ -36,7 +38,7 @@ pub struct StripeInMemory {
 pub async fn serve(core: &Rc<Core>, call: Call) -> Reply<PartBytes> {
     match call {
         Call::Read(read) => read::serve_read(core, &read).await,
-        Call::Stat { read } => read::stat(core, &read).await,
+        Call::Stat { read } => stat::serve(core, read).await,
         write => {
             let (sender, receiver) = oneshot::channel();
             let here = core.clone();
@@ -57,7 +59,7 @@ async fn serve_write(core: &Rc<Core>, call: Call) -> Reply<PartBytes> {
             write::put_head(core, object, version, object_len, checksum).await
         }
         Call::EndPut { hash, version } => {
-            core.open_puts.borrow_mut().remove(&(hash, version));
+            core.open_puts.end(hash, version);
             Reply::Noted
         }
         Call::Forget { hash, version } => {

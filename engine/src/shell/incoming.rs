@@ -9,19 +9,21 @@ use std::rc::Rc;
 use futures_lite::AsyncRead;
 use hedgerow_wire::decoder::{Decoder, Step};
 use hedgerow_wire::frame::{FrameError, FrameHeader, Op, Status};
-use hedgerow_wire::request::{Refusal, check_request};
+use hedgerow_wire::request::{Refusal, check_request, is_further_put};
 use hedgerow_wire::time::Timestamp;
 use hedgerow_wire::{Key, Priority};
 
+use super::bodies::{BodyBuffer, Full};
 use super::clock;
 use super::connection::{Connection, Request};
 use super::limits::{
-    CONNECTION_OUT_BYTES_MAX, CONNECTION_REQUESTS_MAX, CORE_OUT_BYTES_HARD_MAX, CORE_OUT_BYTES_MAX,
-    CORE_REQUESTS_LOW_MAX, CORE_REQUESTS_MAX, CORE_REQUESTS_NORMAL_MAX, RECEIVES_IN_A_ROW_MAX,
+    BODY_BYTES_CONTROL_MAX, BODY_BYTES_MAX, CONNECTION_OUT_BYTES_MAX, CONNECTION_REQUESTS_MAX,
+    CORE_OUT_BYTES_HARD_MAX, CORE_OUT_BYTES_MAX, CORE_REQUESTS_LOW_MAX, CORE_REQUESTS_MAX,
+    CORE_REQUESTS_NORMAL_MAX, RECEIVES_IN_A_ROW_MAX,
 };
 use super::oneshot::Signal;
 use super::outgoing::Body;
-use super::put::PutBody;
+use super::put_body::{PutBody, too_many_bytes};
 use super::request;
 use super::stages::{self, Stage};
 use super::turns::turn;
@@ -79,14 +81,17 @@ impl Connection {
             let count = match direct {
                 Some(put) => {
                     let mut stripe = put.take_stripe();
-                    let room = stripe.room(decoder.body_remaining());
-                    let count = self.receive(room).await;
-                    if let Ok(count) = count {
-                        decoder.body_received(&room[..count]);
-                        stripe.advance(count);
-                    }
-                    put.give_back(stripe, *count.as_ref().unwrap_or(&0));
-                    let count = count?;
+                    let room = match stripe.room(decoder.body_remaining()) {
+                        Ok(room) => room,
+                        Err(full) => {
+                            put.refuse(too_many_bytes(full));
+                            continue;
+                        }
+                    };
+                    let count = self.receive(room).await?;
+                    decoder.body_received(&room[..count]);
+                    stripe.advance(count);
+                    put.give_back(stripe);
                     self.take_steps(&mut decoder, &mut frame, &[])?;
                     count
                 }
@@ -153,7 +158,13 @@ impl Connection {
                         decoder.skip_body();
                     }
                 }
-                Step::Body(bytes) => frame.append(bytes)?,
+                Step::Body(bytes) => {
+                    if let Err((header, full)) = frame.append(bytes) {
+                        self.refuse(&header, &too_many_bytes(full));
+                        *frame = Frame::Skipped;
+                        decoder.skip_body();
+                    }
+                }
                 Step::End => {
                     // The time that a frame may take is counted for each.
                     self.waiting_since.set(None);
@@ -172,12 +183,19 @@ impl Connection {
         }
     }
 
-    /// A frame is not to be believed, or asks for what is not allowed: its request is answered so.
+    /// A frame is not to be believed, or asks for what is not allowed: its request is answered so. What
+    /// that means for a put under way is its task's to say; one that was answered is not answered again.
     fn refuse(&self, header: &FrameHeader, refusal: &Refusal) {
         let request = self.requests.borrow().get(&header.request_id).cloned();
-        if let Some(request) = request {
-            request.cancel();
-            self.finish(&request);
+        let put = request.as_ref().and_then(|request| request.put.borrow().clone());
+        match (put, request) {
+            (Some(put), _) => return put.refuse(*refusal),
+            (None, Some(request)) => {
+                request.cancel();
+                self.finish(&request);
+            }
+            (None, None) if is_further_put(header) => return,
+            (None, None) => {}
         }
         self.send_refusal(header, refusal);
     }
@@ -205,7 +223,11 @@ impl Connection {
                 }
                 Ok(self.begin_put(header, key))
             }
-            _ => Ok(Frame::Whole { body: Vec::new(), header, key, received: clock::timestamp() }),
+            op => {
+                let bound_bytes = if op == Op::PartWrite { BODY_BYTES_MAX } else { BODY_BYTES_CONTROL_MAX };
+                let body = self.core.bodies.buffer(bound_bytes);
+                Ok(Frame::Whole { body, header, key, received: clock::timestamp() })
+            }
         }
     }
 
@@ -324,7 +346,7 @@ impl Connection {
         self: &Rc<Self>,
         header: FrameHeader,
         key: Option<Key>,
-        body: Vec<u8>,
+        body: BodyBuffer,
         received: Timestamp,
     ) -> Result<(), Ended> {
         match header.op {
@@ -350,14 +372,14 @@ impl Connection {
             }
             Op::Touch => {
                 // Not answered, so it is no request that could be under way.
-                if let Err(error) = super::member::touch(&self.core, &body) {
+                if let Err(error) = super::member::touch(&self.core, body.as_slice()) {
                     let message = error.to_string();
                     self.send_error(header.op, header.request_id, Status::BadRequest, &message);
                 }
                 return Ok(());
             }
             Op::Hello => {
-                self.greeted.set(super::control::hello(self, &header, &body));
+                self.greeted.set(super::control::hello(self, &header, body.as_slice()));
                 return Ok(());
             }
             _ => {}
@@ -383,27 +405,30 @@ enum Frame {
     /// A piece of a put's body.
     Put { header: FrameHeader, put: Rc<PutBody> },
     /// Any other: acted on when it is whole.
-    Whole { header: FrameHeader, key: Option<Key>, body: Vec<u8>, received: Timestamp },
+    Whole { header: FrameHeader, key: Option<Key>, body: BodyBuffer, received: Timestamp },
 }
-
-/// From so many bytes on, what is left of a body is received into its place.
-const DIRECT_BYTES_MIN: usize = 16 << 10;
 
 impl Frame {
     /// Where `remaining` bytes of a body may be received to directly.
     fn destination(&self, remaining: usize) -> Option<Rc<PutBody>> {
         match self {
-            Frame::Put { put, .. } if remaining >= DIRECT_BYTES_MIN && put.wants_bytes() => Some(put.clone()),
+            Frame::Put { put, .. } if put.receives_direct(remaining) => Some(put.clone()),
             _ => None,
         }
     }
 
-    fn append(&mut self, bytes: &[u8]) -> Result<(), Ended> {
+    /// Takes bytes of its body; if there is no room for them, the frame's header.
+    fn append(&mut self, bytes: &[u8]) -> Result<(), (FrameHeader, Full)> {
         match self {
-            Frame::None | Frame::Skipped => {}
-            Frame::Put { put, .. } => put.append(bytes),
-            Frame::Whole { body, .. } => body.extend_from_slice(bytes),
+            Frame::None | Frame::Skipped => Ok(()),
+            Frame::Put { put, .. } => {
+                put.append(bytes);
+                Ok(())
+            }
+            Frame::Whole { body, header, .. } => {
+                let appended = body.append(bytes, header.body_len as usize);
+                appended.map_err(|full| (header.clone(), full))
+            }
         }
-        Ok(())
     }
 }

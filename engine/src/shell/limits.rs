@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use hedgerow_wire::limits::{BODY_LEN_MAX, STREAM_CREDIT_INITIAL_BYTES, STRIPE_LEN_MAX};
+use hedgerow_wire::limits::{
+    BODY_LEN_MAX, CONTROL_BODY_LEN_MAX, STREAM_CREDIT_INITIAL_BYTES, STRIPE_LEN_MAX,
+};
 
 /// Requests that one connection may have under way; past it the connection is not read from.
 pub const CONNECTION_REQUESTS_MAX: usize = 1024;
-/// Gets of one connection that are worked on at a time; the others wait their turn.
+/// Objects and stripes that are fetched for one connection at a time; others wait their turn. One that
+/// waits for its client's credit has none.
 pub const CONNECTION_GETS_MAX: u64 = 32;
 /// Requests that one core's connections may have under way, for each priority: less important ones are
 /// refused first.
@@ -30,10 +33,22 @@ pub const RECEIVE_BYTES: usize = 256 << 10;
 pub const IOV_MAX: usize = 64;
 /// Bytes gathered for one call, unless a single frame is larger.
 pub const SEND_BYTES_MAX: usize = 1 << 20;
-/// Bytes of put bodies that one core may have on their way in.
-pub const PUT_BYTES_MAX: usize = 256 << 20;
+/// Memory that the bodies of one core's requests may take, from their first byte until they are written:
+/// stripes of puts, parts that other members write. Past it they are refused.
+pub const BODY_BYTES_MAX: usize = 256 << 20;
+/// The same for everything else that has a body: what an overloaded daemon is asked still passes.
+pub const BODY_BYTES_CONTROL_MAX: usize = BODY_BYTES_MAX + (16 << 20);
+/// Memory for the first bytes of a body that is longer.
+pub const BODY_BUFFER_BYTES_MIN: usize = 4 << 10;
+/// How much memory is taken for a body, as a multiple of what has come of it (rounded up to a power of two).
+pub const BODY_BUFFER_GROWTH: usize = 4;
+/// From so many bytes of a stripe on, and with so many of the frame's body left, what follows is
+/// received straight into its place.
+pub const BODY_ROOM_BYTES_MIN: usize = 16 << 10;
 /// Stripes of one put that are written at a time, and of one get that are read ahead.
 pub const STREAM_STRIPES_AHEAD: usize = 4;
+/// Parts that a stat asks each target for at a time.
+pub const STAT_ASKS_PER_TARGET: usize = 4;
 /// Messages in the channel between two cores.
 pub const MAILBOX_MESSAGES: usize = 4096;
 /// How long a frame may stay unfinished, and a connection without a hello.
@@ -62,7 +77,11 @@ pub const DRAIN_MAX: Duration = Duration::from_secs(5);
 const _: () = {
     assert!(CONNECTION_OUT_BYTES_MAX >= 2 * BODY_LEN_MAX);
     assert!(STREAM_STRIPES_AHEAD * STRIPE_LEN_MAX >= STREAM_CREDIT_INITIAL_BYTES as usize);
-    assert!(PUT_BYTES_MAX >= 16 * STRIPE_LEN_MAX);
+    assert!(BODY_BYTES_MAX >= 16 * STRIPE_LEN_MAX);
+    assert!(CORE_REQUESTS_MAX * BODY_BUFFER_BYTES_MIN <= BODY_BYTES_MAX);
+    assert!(BODY_BYTES_CONTROL_MAX - BODY_BYTES_MAX >= 64 * CONTROL_BODY_LEN_MAX);
+    // One growth takes what a full receive buffer has brought to a whole stripe.
+    assert!(RECEIVE_BYTES * BODY_BUFFER_GROWTH >= STRIPE_LEN_MAX);
     assert!(IOV_MAX >= 16);
     assert!(HOUSEKEEPING.as_millis() * 10 <= DEVICE_TIMEOUT_MIN.as_millis());
     assert!(CORE_REQUESTS_LOW_MAX < CORE_REQUESTS_NORMAL_MAX && CORE_REQUESTS_NORMAL_MAX < CORE_REQUESTS_MAX);

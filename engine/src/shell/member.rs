@@ -1,6 +1,7 @@
 //! What other members ask of this one's shards, and how any shard of this daemon is asked directly.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use hedgerow_wire::frame::{FrameHeader, Op, Status};
 use hedgerow_wire::part::PartAnswer;
@@ -11,6 +12,7 @@ use hedgerow_wire::part_message::{
 use hedgerow_wire::time::Timestamp;
 use hedgerow_wire::{Key, KeyHash, Record, Target};
 
+use super::bodies::BodyBuffer;
 use super::buffers::{PartBytes, SharedBytes};
 use super::connection::{Connection, Request};
 use super::control::{on_core, on_core_async};
@@ -54,11 +56,14 @@ pub async fn serve(
     request: &Request,
     header: &FrameHeader,
     key: Option<&Key>,
-    body: &[u8],
+    body: BodyBuffer,
     received: Timestamp,
 ) {
     let core = &connection.core;
-    let answer = match answer(core, header, key, body, received).await {
+    let len = body.filled();
+    // Counted until the answer is there.
+    let (bytes, _held) = body.into_bytes(len);
+    let answer = match answer(core, header, key, bytes, received).await {
         Ok(answer) => answer,
         Err(error) => {
             return connection.send_error(header.op, request.id, Status::BadRequest, &error.to_string());
@@ -79,26 +84,26 @@ async fn answer(
     core: &Rc<Core>,
     header: &FrameHeader,
     key: Option<&Key>,
-    body: &[u8],
+    body: Vec<u8>,
     received: Timestamp,
 ) -> Result<PartAnswer<PartBytes>, PartMessageError> {
     let target = |shard| Target { shard, ..Target::default() };
     let (shard, request) = match header.op {
         Op::PartRead => {
-            let (shard, read) = decode_read(header, key, body, received)?;
+            let (shard, read) = decode_read(header, key, &body, received)?;
             (shard, ShardRequest::Read(read))
         }
         Op::PartWrite => {
-            let (shard, write, payload) = decode_write(header, body, received)?;
-            let bytes = SharedBytes::new(body[payload.range].to_vec(), payload.checksum);
+            let (shard, write, payload) = decode_write(header, &body, received)?;
+            let bytes = SharedBytes::slice_of(&Arc::new(body), payload.range, payload.checksum);
             (shard, ShardRequest::Write(Box::new(write), bytes))
         }
         Op::PartConfirm => {
-            let (shard, confirm) = decode_confirm(header, body, received)?;
+            let (shard, confirm) = decode_confirm(header, &body, received)?;
             (shard, ShardRequest::Confirm(confirm))
         }
         Op::PartDrop => {
-            let (shard, drops) = decode_drop(body)?;
+            let (shard, drops) = decode_drop(&body)?;
             tell(core, shard, Message::Drops { shard, drops });
             return Ok(PartAnswer::Dropped);
         }

@@ -6,6 +6,7 @@
 //! starts and stops it all.
 
 mod asks;
+mod bodies;
 mod buffers;
 mod calls;
 mod clock;
@@ -25,6 +26,7 @@ mod oneshot;
 mod opening;
 mod outgoing;
 mod put;
+mod put_body;
 mod request;
 mod serving;
 pub mod settings;

@@ -78,7 +78,7 @@ impl Connection {
     }
 
     /// Whether the peer has taken enough for more to be fetched for it.
-    fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         self.closing.get() || self.out_bytes.get() < CONNECTION_OUT_BYTES_MAX
     }
 

@@ -1,16 +1,19 @@
 //! Requests other than puts: from a whole frame to the frames of its answer.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
 use futures_lite::future::or;
+use glommio::sync::Permit;
 use hedgerow_wire::checksum::crc32c_combine;
 use hedgerow_wire::frame::{FrameHeader, Op, Status, flags};
 use hedgerow_wire::part::{PartKind, PartMeta, RecordName};
 use hedgerow_wire::time::Timestamp;
 use hedgerow_wire::{Key, Record};
 
+use super::bodies::BodyBuffer;
 use super::buffers::PartBytes;
 use super::clock;
 use super::connection::{Connection, Request};
@@ -26,7 +29,7 @@ pub async fn serve(
     request: Rc<Request>,
     header: FrameHeader,
     key: Option<Key>,
-    body: Vec<u8>,
+    body: BodyBuffer,
     started: Timestamp,
 ) {
     let op = header.op;
@@ -38,9 +41,11 @@ pub async fn serve(
                 control::stat(&connection, &header, read_call(&header, key, started)).await
             }
             (Op::Stats, _) => control::stats(&connection, &header).await,
-            (Op::Fault, _) => control::fault(&connection, &header, &body).await,
-            (Op::Verify, _) => control::verify(&connection, &header, &body, header.deadline(started)).await,
-            (_, key) => member::serve(&connection, &request, &header, key.as_ref(), &body, started).await,
+            (Op::Fault, _) => control::fault(&connection, &header, body.as_slice()).await,
+            (Op::Verify, _) => {
+                control::verify(&connection, &header, body.as_slice(), header.deadline(started)).await
+            }
+            (_, key) => member::serve(&connection, &request, &header, key.as_ref(), body, started).await,
         }
     };
     let cancelled = async {
@@ -109,9 +114,12 @@ pub fn answer_write(
     (reply, why): (Reply<PartBytes>, &'static str),
 ) {
     match reply {
-        Reply::Written { version, .. } => {
+        Reply::Written { version, unchanged } => {
             let mut header = FrameHeader::answer(op, id, Status::Ok);
             header.version = version;
+            if unchanged {
+                header.flags |= flags::UNCHANGED;
+            }
             connection.send(header, Body::Empty, 0);
         }
         Reply::Conflict { status, version } => {
@@ -163,7 +171,7 @@ fn pieces_checksum(pieces: &Pieces<PartBytes>) -> u32 {
 }
 
 /// A turn to fetch something for a connection: the answers that it has not taken bound how much.
-async fn turn(connection: &Connection, deadline: Timestamp) -> Option<glommio::sync::Permit<'_>> {
+async fn turn(connection: &Connection, deadline: Timestamp) -> Option<Permit<'_>> {
     let turn = async {
         let permit = connection.gets.acquire_permit(1).await.ok()?;
         connection.room_to_send(deadline).await.then_some(permit)
@@ -185,7 +193,7 @@ async fn get(
     let call = read_call(header, key, started);
     let (name, deadline) = (call.name.clone(), call.deadline);
     let answer_by = connection.core.answer_by(deadline, started);
-    let Some(_turn) = turn(connection, answer_by).await else {
+    let Some(turn) = turn(connection, answer_by).await else {
         return answer_failure(connection, Op::Get, request.id, &Reply::Status(Status::DeadlineExceeded));
     };
     let home = connection.core.shared.home(name.hash);
@@ -197,6 +205,8 @@ async fn get(
     answer.offset = header.offset;
     answer.length = header.length.min(record.meta.object_len - header.offset);
     if record.meta.kind == PartKind::Head {
+        // Each of its stripes takes a turn of its own.
+        drop(turn);
         let head = &record.meta;
         let stream = GetStream { connection, request, header, name, home, deadline, answer_by, head };
         return stream.run(answer).await;
@@ -220,7 +230,10 @@ struct GetStream<'a> {
     head: &'a PartMeta,
 }
 
-impl GetStream<'_> {
+/// A stripe that is being fetched, and the turn that it was given until it is sent.
+type Fetch<'a> = (glommio::Task<Reply<PartBytes>>, Permit<'a>);
+
+impl<'a> GetStream<'a> {
     async fn run(&self, mut answer: FrameHeader) {
         let stripe_size = u64::from(self.head.stripe_size);
         let (first, end) = (answer.offset, answer.offset + answer.length);
@@ -228,26 +241,26 @@ impl GetStream<'_> {
             return self.connection.send(answer, Body::Empty, 0);
         }
         let mut stripes = (first / stripe_size..=(end - 1) / stripe_size).peekable();
-        let mut ahead = VecDeque::new();
+        let mut ahead: VecDeque<Fetch<'a>> = VecDeque::new();
         let mut offset = first;
         loop {
-            if !self.connection.room_to_send(self.answer_by).await {
-                return self.break_off(offset == first, Reply::Status(Status::DeadlineExceeded));
-            }
             while ahead.len() < STREAM_STRIPES_AHEAD
-                && let Some(stripe) = stripes.next()
+                && let Some(&stripe) = stripes.peek()
+                && let Some(fetch) = self.fetch(stripe, first..end, ahead.is_empty()).await
             {
-                ahead.push_back(self.start(stripe, first, end));
+                stripes.next();
+                ahead.push_back(fetch);
             }
-            let Some(next) = ahead.pop_front() else { return };
-            let record = match next.await {
-                Reply::Record(record) => record,
-                other => return self.break_off(offset == first, other),
+            let record = match ahead.pop_front() {
+                Some((fetched, turn)) => (fetched.await, turn),
+                None if stripes.peek().is_none() => return,
+                None => return self.break_off(offset == first, Reply::Status(Status::DeadlineExceeded)),
+            };
+            let (record, _turn) = match record {
+                (Reply::Record(record), turn) => (record, turn),
+                (other, _) => return self.break_off(offset == first, other),
             };
             let len: usize = record.pieces.iter().map(|piece| piece.range.len()).sum();
-            if !self.wait_for_credit(len as u64).await {
-                return self.break_off(offset == first, Reply::Status(Status::DeadlineExceeded));
-            }
             answer.offset = offset;
             offset += len as u64;
             answer.flags &= !flags::END;
@@ -260,16 +273,33 @@ impl GetStream<'_> {
         }
     }
 
-    /// Starts the read of one stripe's share of the bytes `first..end` of the object.
-    fn start(&self, stripe: u64, first: u64, end: u64) -> glommio::Task<Reply<PartBytes>> {
+    /// Begins to fetch one stripe's share of the bytes `wanted` of the object, once the client has granted
+    /// credit for it and the connection has a turn and room; so what waits for a client holds nothing.
+    /// With `wait` nothing if the deadline comes first, else nothing if it cannot begin at once: a
+    /// stream that holds turns never waits for another one.
+    async fn fetch(&self, stripe: u64, wanted: Range<u64>, wait: bool) -> Option<Fetch<'a>> {
         let stripe_size = u64::from(self.head.stripe_size);
         let begin = stripe * stripe_size;
         let stripe_len = stripe_size.min(self.head.object_len - begin);
-        let from = first.max(begin) - begin;
-        let to = (end - begin).min(stripe_len);
+        let share = wanted.start.max(begin) - begin..(wanted.end - begin).min(stripe_len);
+        let len = share.end - share.start;
+        let turn = if wait {
+            self.wait_for_credit(len).await.then_some(())?;
+            turn(self.connection, self.answer_by).await?
+        } else {
+            (self.request.credit.get() >= len && self.connection.has_room()).then_some(())?;
+            self.connection.gets.try_acquire_permit(1).ok()?
+        };
+        self.request.credit.set(self.request.credit.get() - len);
+        Some((self.start(stripe, stripe_len, share), turn))
+    }
+
+    /// Starts the read of `share` of a stripe.
+    fn start(&self, stripe: u64, stripe_len: u64, share: Range<u64>) -> glommio::Task<Reply<PartBytes>> {
         let settings = &self.connection.core.shared.settings;
         let code = settings.code.for_stripe(self.head.stripe_size as usize, settings.min_part);
-        let range = if (from, to) == (0, stripe_len) { (0, FrameHeader::TO_END) } else { (from, to - from) };
+        let whole = share == (0..stripe_len);
+        let range = if whole { (0, FrameHeader::TO_END) } else { (share.start, share.end - share.start) };
         let call = Call::Read(ReadCall {
             name: RecordName { record: Record::stripe(stripe as u32), ..self.name.clone() },
             fixed: Some((self.head.version, code, stripe_len as u32)),
@@ -285,6 +315,7 @@ impl GetStream<'_> {
         core.clone().task(async move { core.call(home, call).await })
     }
 
+    /// Waits until the client has granted `len` bytes; `false` if the deadline comes first.
     async fn wait_for_credit(&self, len: u64) -> bool {
         while self.request.credit.get() < len {
             let left = self.answer_by.since(clock::timestamp());
@@ -296,7 +327,6 @@ impl GetStream<'_> {
             })
             .await;
         }
-        self.request.credit.set(self.request.credit.get() - len);
         true
     }
 

@@ -85,7 +85,7 @@ async fn a_wrong_header_is_answered_and_ends_the_connection() {
     for reserved in [31, 90, 95, layout::RESERVED, FRAME_HEADER_LEN - 1] {
         fatal(at, &changed(reserved, 1), Status::BadRequest, "reserved");
     }
-    for bit in 3..8 {
+    for bit in 4..8 {
         fatal(at, &changed(layout::FLAGS + 1, 1 << bit), Status::BadRequest, "flags");
     }
     // Lengths beyond the limit, announced only.
@@ -298,7 +298,10 @@ async fn streams_against_the_rules_are_refused() {
     }
     raw.send_bytes(&bytes);
     let answer = next_but_credit(&mut raw);
-    assert_eq!((answer.header.request_id, answer.header.status), (23, Status::BadRequest));
+    assert_eq!(answer.header.request_id, 23);
+    // Some of its stripes may have been written by then.
+    assert!(matches!(answer.header.status, Status::BadRequest | Status::Indeterminate));
+    assert_eq!(answer.detail().message, "this frame is beyond the stream's credit");
     raw.expect_open();
     // Aborted by the client.
     begin(&mut raw, 24, 2 << 20);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hedgerow_client::messages::{FaultKind, PartState, StatPart};
-use hedgerow_client::{Client, Error, Object, Version};
+use hedgerow_client::{Client, Error, Object, Stored, Version};
 
 use crate::content::{assert_same, content};
 use crate::harness::{Setup, inject, stall};
@@ -35,10 +35,10 @@ async fn a_write_on_condition_is_done_if_it_holds_and_not_otherwise() {
         let on = |version| client.request().if_version(version);
         mismatch(on(absent).put(&key, bytes()).await, Version::ZERO);
         mismatch(on(absent).delete(&key).await, Version::ZERO);
-        let first = client.request().if_absent().put(&key, bytes()).await.unwrap();
+        let first = client.request().if_absent().put(&key, bytes()).await.unwrap().version;
         mismatch(client.request().if_absent().put(&key, "other").await, first);
         mismatch(on(absent).put(&key, "other").await, first);
-        let second = on(first).put(&key, bytes()).await.unwrap();
+        let second = on(first).put(&key, bytes()).await.unwrap().version;
         assert!(second > first);
         mismatch(on(first).put(&key, "other").await, second);
         mismatch(on(first).delete(&key).await, second);
@@ -56,7 +56,7 @@ async fn conditions_hold_over_a_restart() {
     let setup = Setup::new("4+2");
     let daemon = setup.start();
     let client = daemon.client().await;
-    let version = client.put("key", "first").await.unwrap();
+    let version = client.put("key", "first").await.unwrap().version;
     client.put("deleted", "x").await.unwrap();
     client.delete("deleted").await.unwrap();
     daemon.kill();
@@ -76,9 +76,12 @@ async fn an_immutable_object_is_written_once() {
     let client = daemon.client().await.request().immutable();
     for len in [0, 100, 100_000, 3 * MIB] {
         let key = format!("{len}");
-        let version = client.put(&key, content(1, len)).await.unwrap();
+        let first = client.put(&key, content(1, len)).await.unwrap();
+        assert!(!first.unchanged);
+        let (version, unchanged) = (first.version, true);
         for _ in 0..3 {
-            assert_eq!(client.put(&key, content(2, len / 2)).await.unwrap(), version);
+            let again = client.put(&key, content(2, len / 2)).await.unwrap();
+            assert_eq!(again, Stored { version, unchanged });
         }
         let object = client.get(&key).await.unwrap().unwrap();
         assert_same(&key, &object.bytes, &content(1, len));
@@ -104,7 +107,10 @@ async fn race(
         let request = clients[number as usize % clients.len()].request();
         let request = if immutable { request.immutable() } else { request.if_absent() };
         let key = key.to_owned();
-        racers.push(tokio::spawn(async move { (number, request.put(&key, content(number, len)).await) }));
+        racers.push(tokio::spawn(async move {
+            let stored = request.put(&key, content(number, len)).await;
+            (number, stored.map(|stored| stored.version))
+        }));
     }
     let mut results = Vec::new();
     for racer in racers {
@@ -194,7 +200,7 @@ async fn overwrite_concurrently(setup: Setup, lengths: &'static [usize]) {
                 let deletes = number % 9 == 8;
                 let written = match deletes {
                     true => client.delete("key").await,
-                    false => client.put("key", content(seed, len)).await,
+                    false => client.put("key", content(seed, len)).await.map(|stored| stored.version),
                 };
                 match written {
                     Ok(version) => {
@@ -264,7 +270,7 @@ async fn an_object_whose_holders_stall_is_not_absent() {
     let mut missed = 0;
     for number in 0..3 {
         let key = format!("copies-{number}");
-        versions.push((key.clone(), client.put(&key, "acknowledged").await.unwrap()));
+        versions.push((key.clone(), client.put(&key, "acknowledged").await.unwrap().version));
         let stat = client.stat(&key).await.unwrap().unwrap();
         let misses = |part: &StatPart| part.target.shard == 0 && part.state == PartState::Absent;
         missed += usize::from(stat.records[0].parts.iter().any(misses));

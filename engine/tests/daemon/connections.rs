@@ -75,7 +75,7 @@ async fn ten_thousand_connections_that_send_nothing_and_slow_ones() {
     .await;
     slow.expect_closed();
     assert!(client.get("announced").await.unwrap().is_none());
-    assert_eq!(counter(&client, "put_body_bytes").await, 0);
+    assert_eq!(counter(&client, "request_body_bytes").await, 0);
     assert!(daemon.alive());
     drop(silent);
 }
@@ -109,8 +109,10 @@ async fn bodies_that_are_announced_and_never_sent_hold_no_memory() {
     served(&client).await;
     // The bodies on their way are bounded; what is beyond is refused, and others can still write.
     drop(held);
-    eventually("all are gone", || async { (counter(&client, "put_body_bytes").await == 0).then_some(()) })
-        .await;
+    eventually("all are gone", || async {
+        (counter(&client, "request_body_bytes").await == 0).then_some(())
+    })
+    .await;
     client.put("after", "it").await.unwrap();
 }
 
@@ -154,4 +156,42 @@ async fn a_client_that_does_not_take_its_answers_is_held_back() {
         (counter(&client, "connections").await == 2).then_some(())
     })
     .await;
+}
+
+/// Streams that wait for credit hold nothing: others of the same connection pass.
+#[tokio::test]
+async fn streams_without_credit_are_in_nobodys_way() {
+    const STREAMS: u64 = 40;
+    let setup = Setup::new("2+1").two_cores();
+    let daemon = setup.start();
+    let client = daemon.client().await;
+    client.put("bystander", content(1, 9)).await.unwrap();
+    let large = content(2, 8 << 20);
+    client.put("large", large.clone()).await.unwrap();
+    let credit = hedgerow_wire::limits::STREAM_CREDIT_INITIAL_BYTES as usize;
+    let mut raw = Raw::greeted(daemon.address);
+    for id in 10..10 + STREAMS {
+        raw.send(&FrameHeader { deadline_budget_us: 60_000_000, ..get(id) }, Some(&key("large")), &[]);
+    }
+    let mut came = 0;
+    while came < STREAMS as usize * credit {
+        let frame = raw.expect_get();
+        let at = frame.header.offset as usize;
+        assert!(frame.body == large[at..at + frame.body.len()]);
+        came += frame.body.len();
+    }
+    // All of them have spent their credit.
+    raw.send(&get(5), Some(&key("bystander")), &[]);
+    let small = raw.expect_get();
+    assert_eq!((small.header.request_id, &small.body[..]), (5, &content(1, 9)[..]));
+    // One that gets more goes on to its end.
+    let grant = FrameHeader { credit: 4 << 20, ..FrameHeader::request(Op::Credit, 17) };
+    raw.send(&grant, None, &[]);
+    let mut rest = Vec::new();
+    while credit + rest.len() < large.len() {
+        let frame = raw.expect_get();
+        assert_eq!((frame.header.request_id, frame.header.offset as usize), (17, credit + rest.len()));
+        rest.extend(frame.body);
+    }
+    assert!(rest == large[credit..]);
 }

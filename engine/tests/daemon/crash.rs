@@ -59,7 +59,7 @@ async fn write(client: Client, writer: usize, mut random: SmallRng, model: Model
         let value = (random.random_range(0..10) > 0).then(|| (random.random(), random_len(&mut random)));
         model.borrow_mut().entry(key.clone()).or_default().doubtful = Some(value);
         let written = match value {
-            Some((seed, len)) => client.put(&key, content(seed, len)).await,
+            Some((seed, len)) => client.put(&key, content(seed, len)).await.map(|stored| stored.version),
             None => client.delete(&key).await,
         };
         match written {

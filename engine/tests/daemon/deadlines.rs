@@ -192,7 +192,7 @@ async fn a_client_that_goes_away_leaves_nothing_under_way() {
     quiet(&client).await;
     eventually("their connections and bodies are gone", || async {
         let stats = client.stats().await.unwrap();
-        let left = ["put_body_bytes", "connections"].map(|name| crate::harness::counter_of(&stats, name));
+        let left = ["request_body_bytes", "connections"].map(|name| crate::harness::counter_of(&stats, name));
         (left == [0, connections]).then_some(())
     })
     .await;
@@ -213,8 +213,10 @@ async fn a_client_that_goes_away_in_the_middle_of_a_put_stores_nothing() {
         raw.send(&further, None, &body);
         assert_eq!(crc32c(&body), crc32c(&content(round, 1 << 20)));
     }
-    eventually("they are over", || async { (counter(&client, "put_body_bytes").await == 0).then_some(()) })
-        .await;
+    eventually("they are over", || async {
+        (counter(&client, "request_body_bytes").await == 0).then_some(())
+    })
+    .await;
     assert_eq!(client.get("object").await.unwrap().unwrap().bytes, "old");
 }
 

@@ -11,6 +11,8 @@
 #![allow(clippy::print_stdout)] // seeds and counts are for whoever reads the test's output
 
 mod bad_input;
+mod bodies;
+mod broken_puts;
 mod codes;
 mod conditions;
 mod connections;
@@ -28,5 +30,6 @@ mod semantics;
 mod settings;
 mod sizes;
 mod startup;
+mod stat;
 mod stop;
 mod stuck;

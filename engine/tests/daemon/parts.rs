@@ -21,6 +21,11 @@ use crate::raw::{Raw, key, request};
 
 const SPACE: Namespace = Namespace(3);
 
+/// A part write, which says its level.
+fn part_write(id: u64) -> FrameHeader {
+    FrameHeader { ack: Some(AckLevel::Written), ..request(Op::PartWrite, id) }
+}
+
 /// Another member's link.
 struct Link {
     raw: Raw,
@@ -52,7 +57,7 @@ impl Link {
             PartWrite { meta: meta.clone(), ack: AckLevel::Written, purpose, deadline: Timestamp::NEVER };
         let mut body = encode_write_head(shard, &write, crc32c(payload));
         body.extend_from_slice(payload);
-        self.ask(request(Op::PartWrite, 0), None, &body)
+        self.ask(part_write(0), None, &body)
     }
 
     fn read(&mut self, shard: u16, meta: &PartMeta, version: Option<Version>) -> PartAnswer<Vec<u8>> {
@@ -264,7 +269,7 @@ async fn touches_are_not_answered_and_wrong_part_messages_are() {
     let wrong_payload = [&head[..], &content(2, 5000)].concat();
     let bodies = [&whole[..10], &whole[..whole.len() - 1], &wrong_head, &wrong_payload];
     for body in bodies {
-        link.raw.send(&request(Op::PartWrite, 6), None, body);
+        link.raw.send(&part_write(6), None, body);
         let answer = link.raw.expect(Op::PartWrite, 6, Status::BadRequest);
         assert!(!answer.detail().message.is_empty());
         link.raw.expect_open();

@@ -107,6 +107,14 @@ impl Raw {
         frame
     }
 
+    /// The next frame, which must be one with bytes of an object.
+    #[track_caller]
+    pub fn expect_get(&mut self) -> Frame {
+        let frame = self.receive().expect("an answer, but the daemon has closed");
+        assert_eq!((frame.header.op, frame.header.status), (Op::Get, Status::Ok), "{:?}", frame.header);
+        frame
+    }
+
     /// The peer closes, without another frame.
     #[track_caller]
     pub fn expect_closed(&mut self) {

@@ -24,7 +24,7 @@ async fn overwrite_delete_and_put_again(setup: Setup) {
     let lengths = [10, 3 * MIB, 0, 100_000, 2 * MIB + 1, 2 * MIB, 5, 5];
     for (round, len) in lengths.into_iter().enumerate() {
         let bytes = content(round as u64, len);
-        let version = client.put("key", bytes.clone()).await.unwrap();
+        let version = client.put("key", bytes.clone()).await.unwrap().version;
         assert!(version > last, "versions grow");
         let object = client.get("key").await.unwrap().unwrap();
         assert_same(format!("round {round}"), &object.bytes, &bytes);
@@ -52,7 +52,7 @@ async fn overwrite_delete_and_put_again(setup: Setup) {
     let client = daemon.client().await;
     assert_eq!(text(&client, "key").await.unwrap(), "last");
     assert!(text(&client, "gone").await.is_none(), "a delete survives a kill");
-    let version = client.put("key", "after").await.unwrap();
+    let version = client.put("key", "after").await.unwrap().version;
     assert!(version > last, "versions go on growing after a restart");
 }
 
@@ -160,6 +160,27 @@ async fn every_level_priority_and_policy_reads_what_was_written() {
             let object = client.get(format!("{ack:?}-{len}")).await.unwrap().unwrap();
             assert_same(format!("{ack:?}-{len}"), &object.bytes, &content(number as u64, len));
         }
+    }
+}
+
+#[tokio::test]
+async fn a_level_that_is_said_holds_whatever_the_daemon_does_by_default() {
+    let setup = Setup::new("2+1").flag("--ack=buffered");
+    let daemon = setup.start();
+    let client = daemon.client().await;
+    client.put("before", "x").await.unwrap();
+    // Nothing is completed by a device any more.
+    for shard in 0..3 {
+        inject(&client, shard, stall(Duration::from_secs(300)), Duration::from_secs(300)).await;
+    }
+    client.put("default", "x").await.unwrap();
+    client.request().ack(AckLevel::Buffered).put("buffered", "x").await.unwrap();
+    let short = client.request().deadline(Duration::from_millis(500));
+    for ack in [AckLevel::Written, AckLevel::Synced] {
+        let put = short.clone().ack(ack).put(format!("{ack:?}"), "x").await;
+        assert!(matches!(put, Err(Error::Indeterminate { .. })), "{ack:?}: {put:?}");
+        let deleted = short.clone().ack(ack).delete("before").await;
+        assert!(matches!(deleted, Err(Error::Indeterminate { .. })), "{ack:?}: {deleted:?}");
     }
 }
 

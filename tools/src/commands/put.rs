@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context as TaskContext, Poll};
 
 use clap::Args;
-use hedgerow_client::{Body, Error, Version};
+use hedgerow_client::{Body, Error, Stored, Version};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, ReadBuf};
 
@@ -44,7 +44,7 @@ pub async fn run(context: &Context, put: Put) -> Result<(), Failure> {
     if let Some(version) = put.if_version {
         request = request.if_version(version);
     }
-    let version = request.put_stream(key, body).await.map_err(|error| match error {
+    let stored = request.put_stream(key, body).await.map_err(|error| match error {
         Error::VersionMismatch { found } if put.if_version.is_none() => {
             Failure::No(format!("{what}: there is one already (version {found})"))
         }
@@ -54,7 +54,7 @@ pub async fn run(context: &Context, put: Put) -> Result<(), Failure> {
         }
         error => failed(&what)(error),
     })?;
-    context.show(&Stored { key: key.to_vec(), version, len: counter.load(Ordering::Relaxed) })
+    context.show(&Outcome { key: key.to_vec(), stored, len: counter.load(Ordering::Relaxed) })
 }
 
 /// What is to be stored, and a count of what was read of it.
@@ -95,20 +95,26 @@ impl<R: AsyncRead + Unpin> AsyncRead for Counted<R> {
     }
 }
 
-struct Stored {
+struct Outcome {
     key: Vec<u8>,
-    version: Version,
+    stored: Stored,
     len: u64,
 }
 
-impl Facts for Stored {
+impl Facts for Outcome {
     fn json(&self) -> Value {
-        let mut facts = json!({ "version": self.version.to_string(), "object_len": self.len });
+        let Stored { version, unchanged } = self.stored;
+        let mut facts =
+            json!({ "version": version.to_string(), "object_len": self.len, "unchanged": unchanged });
         key_json(&mut facts, &self.key);
         facts
     }
 
     fn text(&self) -> String {
-        format!("{}: {} stored, version {}\n", text::key(&self.key), text::bytes(self.len), self.version)
+        let (key, Stored { version, unchanged }) = (text::key(&self.key), self.stored);
+        if unchanged {
+            return format!("{key}: there was one already, nothing stored, version {version}\n");
+        }
+        format!("{key}: {} stored, version {version}\n", text::bytes(self.len))
     }
 }

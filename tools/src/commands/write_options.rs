@@ -13,9 +13,9 @@ pub struct WriteOptions {
     /// The object is gone after so long [default: it stays until it is evicted]
     #[arg(long, value_name = "DURATION", value_parser = text::parse_lasting)]
     ttl: Option<Duration>,
-    /// What the acknowledgement promises; for 'written', a daemon that was started with another --ack has that
-    #[arg(long, value_name = "LEVEL", value_enum, default_value_t = Ack::Written)]
-    ack: Ack,
+    /// What the acknowledgement promises [default: what the daemon's own --ack says]
+    #[arg(long, value_name = "LEVEL", value_enum)]
+    ack: Option<Ack>,
     /// Only if there is no such object yet
     #[arg(long)]
     if_absent: bool,
@@ -41,11 +41,13 @@ pub enum Ack {
 impl WriteOptions {
     /// `request` with these options.
     pub fn apply(&self, mut request: Request) -> Request {
-        request = request.ack(match self.ack {
-            Ack::Written => AckLevel::Written,
-            Ack::Synced => AckLevel::Synced,
-            Ack::Buffered => AckLevel::Buffered,
-        });
+        if let Some(ack) = self.ack {
+            request = request.ack(match ack {
+                Ack::Written => AckLevel::Written,
+                Ack::Synced => AckLevel::Synced,
+                Ack::Buffered => AckLevel::Buffered,
+            });
+        }
         if let Some(ttl) = self.ttl {
             request = request.ttl(ttl);
         }

@@ -10,8 +10,8 @@ async fn main() -> hedgerow_client::Result<()> {
     let cache =
         Client::builder().name("quickstart").deadline(Duration::from_millis(500)).connect(addr).await?;
 
-    let version = cache.request().ttl(Duration::from_secs(60)).put("greeting", "hello, hedge").await?;
-    say(format!("stored as version {version}"));
+    let stored = cache.request().ttl(Duration::from_secs(60)).put("greeting", "hello, hedge").await?;
+    say(format!("stored as version {}", stored.version));
 
     match cache.get("greeting").await {
         Ok(Some(object)) => say(format!("read {} bytes", object.bytes.len())),

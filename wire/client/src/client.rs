@@ -21,7 +21,7 @@ use crate::limits::{
 };
 use crate::object::{Object, ObjectStream};
 use crate::pool::{Config, DaemonStatus, Pool};
-use crate::request::Request;
+use crate::request::{Request, Stored};
 
 /// A client of one or several daemons. Cheap to clone; clones share connections. All requests may be
 /// made at once from any number of tasks.
@@ -65,12 +65,12 @@ impl Client {
     }
 
     /// See [`Request::put`].
-    pub async fn put(&self, key: impl AsRef<[u8]>, bytes: impl Into<Bytes>) -> Result<Version> {
+    pub async fn put(&self, key: impl AsRef<[u8]>, bytes: impl Into<Bytes>) -> Result<Stored> {
         self.defaults.put(key, bytes).await
     }
 
     /// See [`Request::put_stream`].
-    pub async fn put_stream(&self, key: impl AsRef<[u8]>, body: Body<'_>) -> Result<Version> {
+    pub async fn put_stream(&self, key: impl AsRef<[u8]>, body: Body<'_>) -> Result<Stored> {
         self.defaults.put_stream(key, body).await
     }
 

@@ -127,7 +127,8 @@ pub enum Error {
         /// Where.
         message: String,
     },
-    /// What was to be stored could not be read to its end. Nothing was stored.
+    /// What was to be stored could not be read to its end, and is not stored. If it is of several
+    /// stripes, an object that it was to replace may be gone.
     #[error("reading the object to be stored: {0}")]
     Body(Arc<io::Error>),
 }
@@ -190,9 +191,7 @@ pub(crate) fn of_status(header: &FrameHeader, body: &[u8], deadline: Duration, l
     match header.status {
         Status::DeadlineExceeded => Error::DeadlineExceeded { deadline },
         Status::Overloaded => Error::Overloaded { client_limit: None },
-        Status::Indeterminate => {
-            Error::Indeterminate { reason: "the daemon had no quorum of answers by the deadline".to_owned() }
-        }
+        Status::Indeterminate => Error::Indeterminate { reason: message() },
         Status::Superseded => Error::Superseded { version: header.version },
         Status::VersionMismatch => Error::VersionMismatch { found: header.version },
         Status::Unavailable => Error::Unavailable,

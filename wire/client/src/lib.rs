@@ -74,4 +74,4 @@ pub use hedgerow_wire::{
 };
 pub use object::{Object, ObjectMeta, ObjectStream};
 pub use pool::DaemonStatus;
-pub use request::Request;
+pub use request::{Request, Stored};

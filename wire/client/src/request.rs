@@ -32,12 +32,22 @@ pub struct Request {
     options: Options,
 }
 
+/// What a put has come to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stored {
+    /// The object's version.
+    pub version: Version,
+    /// Nothing was written: the object was there already (only with [`Request::immutable`]). If the
+    /// connection broke on the way, an earlier attempt of the same put may have stored it.
+    pub unchanged: bool,
+}
+
 #[derive(Clone, Debug)]
 struct Options {
     deadline: Duration,
     namespace: Namespace,
     ttl: Option<Duration>,
-    ack: AckLevel,
+    ack: Option<AckLevel>,
     read_policy: ReadPolicy,
     priority: Priority,
     max_stale: Option<Duration>,
@@ -60,7 +70,7 @@ impl Request {
             deadline,
             namespace,
             ttl: None,
-            ack: AckLevel::Written,
+            ack: None,
             read_policy: ReadPolicy::Default,
             priority: Priority::Normal,
             max_stale: None,
@@ -92,9 +102,9 @@ impl Request {
         self
     }
 
-    /// Put, delete: what an acknowledgement promises.
+    /// Put, delete: what an acknowledgement promises. Without it the daemon decides (`--ack`).
     pub fn ack(mut self, ack: AckLevel) -> Request {
-        self.options.ack = ack;
+        self.options.ack = Some(ack);
         self
     }
 
@@ -156,8 +166,9 @@ impl Request {
     /// whole goes with it. `Bytes` are not copied.
     ///
     /// # Errors
-    /// [`Error::Indeterminate`] if it was sent and no answer came in time; else nothing was stored.
-    pub async fn put(&self, key: impl AsRef<[u8]>, bytes: impl Into<Bytes>) -> Result<Version> {
+    /// [`Error::Indeterminate`] if it was sent and no answer came in time, or if it failed after a part
+    /// of it was written; else nothing was stored.
+    pub async fn put(&self, key: impl AsRef<[u8]>, bytes: impl Into<Bytes>) -> Result<Stored> {
         let call = self.put_call(key.as_ref())?;
         let answer = call.put_bytes(&self.pool, bytes.into()).await?;
         written(&call, answer)
@@ -167,7 +178,7 @@ impl Request {
     ///
     /// # Errors
     /// As [`Request::put`], and [`Error::Body`] if the body ends in an error or not where it said.
-    pub async fn put_stream(&self, key: impl AsRef<[u8]>, body: Body<'_>) -> Result<Version> {
+    pub async fn put_stream(&self, key: impl AsRef<[u8]>, body: Body<'_>) -> Result<Stored> {
         let call = self.put_call(key.as_ref())?;
         let answer = call.put_body(&self.pool, body).await?;
         written(&call, answer)
@@ -227,7 +238,7 @@ impl Request {
         let mut call = self.call(Op::Delete, Some(key.as_ref()))?;
         self.condition(&mut call.header);
         let answer = call.unary(&self.pool, Bytes::new()).await?;
-        written(&call, answer)
+        Ok(written(&call, answer)?.version)
     }
 
     /// What is known of the object of `key`, down to where its parts are.
@@ -367,8 +378,9 @@ fn offset_and_len(range: &impl RangeBounds<u64>) -> Result<(u64, u64)> {
     Ok((start, end - start))
 }
 
-fn written(call: &Call, answer: Answer) -> Result<Version> {
-    call.found(answer)?.map(|answer| answer.header.version).ok_or_else(no_such_answer)
+fn written(call: &Call, answer: Answer) -> Result<Stored> {
+    let header = call.found(answer)?.ok_or_else(no_such_answer)?.header;
+    Ok(Stored { version: header.version, unchanged: header.has(flags::UNCHANGED) })
 }
 
 fn no_such_answer() -> Error {

@@ -40,7 +40,7 @@ fn meta() -> PartMeta {
 fn header(op: Op) -> FrameHeader {
     FrameHeader {
         namespace: Namespace(2),
-        ack: AckLevel::Synced,
+        ack: Some(AckLevel::Synced),
         deadline_budget_us: 250,
         ..FrameHeader::request(op, 9)
     }
@@ -102,6 +102,9 @@ fn a_write_in_bytes() {
         assert_eq!((shard, decoded, &body[payload.range]), (7, write, &b"value"[..]));
         assert_eq!(payload.checksum, crc32c(b"value"));
         check_strict(&body, body.len(), |body| decode_write(&header, body, RECEIVED));
+        let without = FrameHeader { ack: None, ..header };
+        let error = decode_write(&without, &body, RECEIVED).unwrap_err();
+        assert_eq!(error, PartMessageError::Field { field: "ack", value: 0 });
     }
 }
 

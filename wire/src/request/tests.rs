@@ -57,7 +57,7 @@ fn right_requests_pass() {
 fn each_op_takes_its_own_fields_only() {
     type Set = fn(&mut FrameHeader);
     let fields: [(&str, Set); 16] = [
-        ("ack", |h| h.ack = AckLevel::Synced),
+        ("ack", |h| h.ack = Some(AckLevel::Synced)),
         ("body", |h| h.body_len ^= 8),
         ("checksum", |h| h.object_checksum = ObjectChecksum::crc32c(1)),
         ("credit", |h| h.credit = 9),

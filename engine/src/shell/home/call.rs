@@ -138,18 +138,29 @@ pub struct RecordReply<B> {
     pub from_memory: bool,
 }
 
+/// Where the parts of one record are.
+#[derive(Clone, Debug)]
+pub struct RecordPosition {
+    /// Which record.
+    pub record: Record,
+    /// Length of its stripe in bytes.
+    pub stripe_len: u32,
+    /// How it is coded.
+    pub code: Code,
+    /// What its targets say, in their order.
+    pub parts: Vec<PartPosition>,
+}
+
 /// What one target says of one record.
 #[derive(Clone, Debug)]
 pub struct PartPosition {
-    /// Which record.
-    pub record: Record,
     /// Which target.
     pub target: Target,
     /// The part that it holds.
     pub meta: Option<PartMeta>,
     /// Where on the device it lies.
     pub located: Option<Located>,
-    /// `Present`, or why it has none.
+    /// Whether it is a part of the object's version, or why there is none.
     pub state: PartState,
 }
 
@@ -157,15 +168,14 @@ pub struct PartPosition {
 pub enum Reply<B> {
     /// To a read.
     Record(RecordReply<B>),
-    /// To a write or delete; `stored` parts are known to be on their targets. `unchanged`: the object
-    /// was there already.
-    Written { version: Version, stored: u8, unchanged: bool },
+    /// To a write or delete. `unchanged`: nothing was written, the object was there already.
+    Written { version: Version, unchanged: bool },
     /// To [`Call::BeginPut`].
     Version(Version),
     /// To [`Call::EndPut`] and [`Call::Forget`].
     Noted,
     /// To [`Call::Stat`].
-    Stat { record: RecordReply<B>, parts: Vec<PartPosition> },
+    Stat { record: RecordReply<B>, records: Vec<RecordPosition> },
     /// To a write: the object has this newer or other version.
     Conflict { status: Status, version: Version },
     /// The range is outside of the object.
@@ -196,8 +206,8 @@ impl<B> Reply<B> {
         };
         match self {
             Reply::Record(found) => Reply::Record(record(found)),
-            Reply::Stat { record: found, parts } => Reply::Stat { record: record(found), parts },
-            Reply::Written { version, stored, unchanged } => Reply::Written { version, stored, unchanged },
+            Reply::Stat { record: found, records } => Reply::Stat { record: record(found), records },
+            Reply::Written { version, unchanged } => Reply::Written { version, unchanged },
             Reply::Version(version) => Reply::Version(version),
             Reply::Noted => Reply::Noted,
             Reply::Conflict { status, version } => Reply::Conflict { status, version },

@@ -1,12 +1,13 @@
-//! Writes of one key: those with a condition exclude all others, the rest go side by side.
+//! Writes of one key: those with a condition exclude all others, the rest go side by side. And the
+//! puts of several stripes, which are under way over many calls.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 
 use futures_lite::future::or;
-use hedgerow_wire::KeyHash;
 use hedgerow_wire::time::Timestamp;
+use hedgerow_wire::{KeyHash, Version};
 
 use crate::shell::clock;
 use crate::shell::oneshot;
@@ -103,6 +104,33 @@ impl Drop for Gate {
     }
 }
 
+/// Puts of several stripes from their begin to their end; each has its gate if it has a condition.
+#[derive(Default)]
+pub struct OpenPuts(RefCell<BTreeMap<(KeyHash, Version), Option<Gate>>>);
+
+impl OpenPuts {
+    /// A put has begun. A `gate` is held until its end.
+    pub fn begin(&self, hash: KeyHash, version: Version, gate: Option<Gate>) {
+        self.0.borrow_mut().insert((hash, version), gate);
+    }
+
+    /// A put has ended.
+    pub fn end(&self, hash: KeyHash, version: Version) {
+        self.0.borrow_mut().remove(&(hash, version));
+    }
+
+    /// Whether a put is under way, and if so, whether it holds a gate.
+    pub fn gated(&self, hash: KeyHash, version: Version) -> Option<bool> {
+        self.0.borrow().get(&(hash, version)).map(Option::is_some)
+    }
+
+    /// Whether any put of a key is under way.
+    pub fn any(&self, hash: KeyHash) -> bool {
+        let last = Version { hlc: u64::MAX, coordinator: u16::MAX };
+        self.0.borrow().range((hash, Version::ZERO)..=(hash, last)).next().is_some()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,6 +139,25 @@ mod tests {
 
     async fn enter(gates: &Gates, entry: Entry) -> Option<Gate> {
         futures_lite::future::poll_once(gates.enter(KEY, entry, Timestamp::NEVER)).await.flatten()
+    }
+
+    #[test]
+    fn puts_are_open_from_begin_to_end() {
+        let puts = OpenPuts::default();
+        let version = |hlc| Version { hlc, coordinator: 1 };
+        let gates = Gates::default();
+        gates.0.borrow_mut().entry(KEY).or_default().admit(Entry::Exclusive);
+        puts.begin(KEY, version(7), Some(Gate { gates: gates.clone(), hash: KEY }));
+        puts.begin(KEY, version(8), None);
+        assert!(puts.any(KEY) && !puts.any(KeyHash(6)) && !puts.any(KeyHash(8)));
+        assert_eq!(puts.gated(KEY, version(7)), Some(true));
+        assert_eq!(puts.gated(KEY, version(8)), Some(false));
+        assert_eq!(puts.gated(KEY, version(9)), None);
+        puts.end(KEY, version(7));
+        assert!(gates.0.borrow().is_empty(), "its end lets others in");
+        assert!(puts.any(KEY));
+        puts.end(KEY, version(8));
+        assert!(!puts.any(KEY));
     }
 
     #[test]

@@ -6,21 +6,17 @@ use std::sync::Arc;
 
 use hedgerow_wire::checksum::{crc32c, crc32c_combine};
 use hedgerow_wire::frame::Status;
-use hedgerow_wire::messages::PartState;
-use hedgerow_wire::part::{PartAnswer, PartKind, PartMeta, PartRead, RecordName};
-use hedgerow_wire::time::Timestamp;
-use hedgerow_wire::{KeyHash, ReadPolicy, Record, Target};
+use hedgerow_wire::part::{PartKind, PartMeta};
+use hedgerow_wire::{KeyHash, ReadPolicy, Record};
 use smallvec::SmallVec;
 
-use super::{PartPosition, Piece, Pieces, ReadCall, RecordReply, Reply, StripeInMemory};
+use super::{Piece, Pieces, ReadCall, RecordReply, Reply, StripeInMemory};
 use crate::codec::Codec;
 use crate::coordinator::{Miss, ReadOutcome, ReadRequest};
 use crate::memory::{Entry, FillToken};
 use crate::shell::buffers::{PartBytes, SharedBytes};
 use crate::shell::clock;
 use crate::shell::core::Core;
-use crate::shell::mailbox::ShardRequest;
-use crate::shell::member;
 use crate::shell::stages::{self, Stage};
 
 /// Reads one record.
@@ -89,15 +85,17 @@ fn read_request(core: &Core, call: &ReadCall) -> ReadRequest {
 
 fn read_memory(core: &Rc<Core>, call: &ReadCall) -> Option<Reply<PartBytes>> {
     let now = clock::now();
+    let (hash, record) = (call.name.hash, call.name.record);
     let hit = {
         let _stage = stages::enter(Stage::Memory);
-        core.memory.borrow_mut().get(call.name.hash, call.name.record, now.wall_ms())?
+        let mut memory = core.memory.borrow_mut();
+        match call.fixed {
+            Some((version, ..)) => memory.get_version(hash, record, version, now.wall_ms()),
+            None => memory.get(hash, record, now.wall_ms()),
+        }?
     };
     let StripeInMemory { meta, bytes } = hit.value;
     if meta.key != call.name.key || meta.namespace != call.name.namespace {
-        return None;
-    }
-    if call.fixed.is_some_and(|(version, ..)| version != meta.version) {
         return None;
     }
     {
@@ -247,48 +245,8 @@ pub fn memory_entry(
         hash,
         record,
         version: meta.version,
-        namespace: meta.namespace,
-        namespace_generation: meta.namespace_generation,
         expires_ms: meta.expires_ms,
         value_bytes: bytes.as_ref().len(),
         value: StripeInMemory { meta, bytes },
-    }
-}
-
-/// What all targets say of an object.
-pub async fn stat(core: &Rc<Core>, read: &ReadCall) -> Reply<PartBytes> {
-    let record = match serve_read(core, read).await {
-        Reply::Record(record) => record,
-        other => return other,
-    };
-    let mut parts = Vec::new();
-    let records = match record.meta.kind {
-        PartKind::Head => record.meta.stripe_count() + 1,
-        _ => 1,
-    };
-    for number in 0..records {
-        let name = RecordName { record: Record(number), ..read.name.clone() };
-        let targets = core.ring.targets(name.hash, core.shared.settings.code.n());
-        for target in targets {
-            let (meta, state) = part_position(core, &name, target, read.deadline).await;
-            let located = member::locate(core, target, name.hash, name.record).await;
-            parts.push(PartPosition { record: name.record, target, meta, located, state });
-        }
-    }
-    Reply::Stat { record, parts }
-}
-
-async fn part_position(
-    core: &Rc<Core>,
-    name: &RecordName,
-    target: Target,
-    deadline: Timestamp,
-) -> (Option<PartMeta>, PartState) {
-    let read = PartRead { name: name.clone(), version: None, deadline };
-    match member::ask_target(core, target, ShardRequest::Read(read), deadline).await {
-        PartAnswer::Part { meta, .. } => (Some(meta), PartState::Present),
-        PartAnswer::Absent { .. } => (None, PartState::Absent),
-        PartAnswer::Damaged => (None, PartState::Damaged),
-        _ => (None, PartState::Unreachable),
     }
 }

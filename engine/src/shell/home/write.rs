@@ -48,7 +48,7 @@ pub async fn condition_failure(core: &Rc<Core>, object: &ObjectMeta) -> Option<R
         other => return Some(other),
     };
     match (expected, found) {
-        (None, Some(version)) => Some(Reply::Written { version, stored: 0, unchanged: true }),
+        (None, Some(version)) => Some(Reply::Written { version, unchanged: true }),
         (None, None) => None,
         (Some(expected), found) if found.unwrap_or(Version::ZERO) == expected => None,
         (Some(_), found) => {
@@ -62,7 +62,7 @@ fn part_meta(core: &Core, object: &ObjectMeta, kind: PartKind, version: Version,
         kind,
         pinned: object.pinned,
         namespace: object.name.namespace,
-        namespace_generation: core.memory.borrow().namespace_generation(object.name.namespace),
+        namespace_generation: 0,
         key: object.name.key.clone(),
         record: Record::OBJECT,
         version,
@@ -104,7 +104,7 @@ async fn write_record(
     let _stage = stages::enter(Stage::Memory);
     let mut memory = core.memory.borrow_mut();
     match outcome {
-        WriteOutcome::Acknowledged { stored, .. } => {
+        WriteOutcome::Acknowledged { .. } => {
             if record == Record::OBJECT {
                 core.shapes.note(hash, meta.code);
             }
@@ -125,7 +125,7 @@ async fn write_record(
                     memory.fill(token, entry, wall_ms);
                 }
             }
-            Reply::Written { version, stored, unchanged: false }
+            Reply::Written { version, unchanged: false }
         }
         other => {
             memory.invalidate(hash, Version::ZERO);
@@ -198,22 +198,26 @@ async fn gate(core: &Core, object: &ObjectMeta) -> Option<Gate> {
     core.gates.enter(object.name.hash, entry, answer_by).await
 }
 
-/// A put of several stripes begins. Under a condition it keeps others of its key out until its end:
-/// stripes of two puts at a time would take each other's place.
+/// A put of several stripes begins. Under a condition it keeps others of its key out until its end, so
+/// what held at its begin holds when it commits; the stripes that it writes meanwhile take the place of the
+/// object's, of which readers then find too few.
 pub async fn begin_put(core: &Rc<Core>, object: ObjectMeta) -> Reply<PartBytes> {
     let Some(gate) = gate(core, &object).await else { return Reply::Status(Status::DeadlineExceeded) };
     if let Some(reply) = condition_failure(core, &object).await {
         return reply;
     }
     let version = next_version(core, &object);
-    if object.condition != Condition::None {
-        core.open_puts.borrow_mut().insert((object.name.hash, version), gate);
-    }
+    let gate = (object.condition != Condition::None).then_some(gate);
+    core.open_puts.begin(object.name.hash, version, gate);
     Reply::Version(version)
 }
 
-/// What is left of an object that cannot be read any more is let go everywhere.
+/// What is left of an object that cannot be read any more is let go everywhere, so that it can be written
+/// again. Not while it is: then the put under way decides what becomes of the key.
 pub fn forget(core: &Rc<Core>, hash: KeyHash, version: Version) {
+    if core.open_puts.any(hash) {
+        return;
+    }
     core.memory.borrow_mut().invalidate(hash, Version::ZERO);
     let drop = PartDrop { hash, record: Record::OBJECT, version };
     core.coordinator.borrow_mut().drop_record(drop, clock::now());
@@ -243,7 +247,7 @@ fn copies(core: &Core) -> Code {
     Code::new(1, m).unwrap_or_else(|error| panic!("1+{m} follows from the configured code: {error}"))
 }
 
-/// Commits an object of several stripes.
+/// Commits an object of several stripes, which ends its put.
 pub async fn put_head(
     core: &Rc<Core>,
     object: ObjectMeta,
@@ -251,17 +255,27 @@ pub async fn put_head(
     object_len: u64,
     checksum: ObjectChecksum,
 ) -> Reply<PartBytes> {
-    let begun = core.open_puts.borrow_mut().remove(&(object.name.hash, version));
-    let _gate = match begun {
-        Some(gate) => gate,
-        None => match gate(core, &object).await {
-            Some(gate) => gate,
+    let hash = object.name.hash;
+    let reply = commit(core, object, version, object_len, checksum).await;
+    core.open_puts.end(hash, version);
+    reply
+}
+
+async fn commit(
+    core: &Rc<Core>,
+    object: ObjectMeta,
+    version: Version,
+    object_len: u64,
+    checksum: ObjectChecksum,
+) -> Reply<PartBytes> {
+    let _gate = match core.open_puts.gated(object.name.hash, version) {
+        Some(true) => None,
+        Some(false) => match gate(core, &object).await {
+            Some(gate) => Some(gate),
             None => return Reply::Status(Status::DeadlineExceeded),
         },
+        None => return Reply::Status(Status::Internal),
     };
-    if let Some(reply) = condition_failure(core, &object).await {
-        return reply;
-    }
     let meta = PartMeta {
         object_len,
         object_checksum: checksum,

@@ -95,7 +95,7 @@ async fn a_lost_write_is_never_repeated() {
     }
     // One whose key says what it holds may be done twice.
     peer.script("hash", [Act::DoAndClose]);
-    let version = client.request().immutable().put("hash", "content").await.unwrap();
+    let version = client.request().immutable().put("hash", "content").await.unwrap().version;
     assert_eq!(peer.requests("hash").len(), 2);
     assert_eq!(peer.stored(0, "hash").unwrap().version, version);
 }

@@ -571,6 +571,7 @@ impl Conversation {
             answer.version = there;
         } else if put.first.has(flags::IMMUTABLE) && there != Version::ZERO {
             answer.version = there;
+            answer.flags |= flags::UNCHANGED;
         } else {
             answer.version = self.shared.next_version();
             let checksum = last.object_checksum;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hedgerow_client::messages::{FaultRequest, VerifyRequest};
 use hedgerow_client::{
-    AckLevel, Address, Client, Error, Namespace, ObjectChecksum, Priority, ReadPolicy, Version,
+    AckLevel, Address, Client, Error, Namespace, ObjectChecksum, Priority, ReadPolicy, Stored, Version,
 };
 use hedgerow_wire::checksum::crc32c;
 use hedgerow_wire::frame::{Op, Status, flags};
@@ -20,7 +20,7 @@ async fn what_is_put_is_got() {
     for len in [0, 1, 100, 2048, 2049, 40_000, crate::peer::STRIPE] {
         let key = format!("key {len}");
         let bytes = data(len as u64, len);
-        let version = client.put(&key, bytes.clone()).await.unwrap();
+        let version = client.put(&key, bytes.clone()).await.unwrap().version;
         let object = client.get(&key).await.unwrap().unwrap();
         assert!(object.bytes == bytes, "length {len}");
         assert_eq!((object.version, object.object_len, object.len), (version, len as u64, len as u64));
@@ -63,7 +63,7 @@ async fn ranges_are_cut_at_the_end() {
 async fn deletes_and_stats() {
     let peer = Peer::start().await;
     let client = client(&peer).await;
-    let version = client.put("key", "bytes").await.unwrap();
+    let version = client.put("key", "bytes").await.unwrap().version;
     let stat = client.stat("key").await.unwrap().unwrap();
     assert_eq!((stat.version, stat.object_len), (version, 5));
     assert!(client.delete("key").await.unwrap() > version);
@@ -107,7 +107,7 @@ async fn options_go_with_the_request() {
     put.put("put", "x").await.unwrap();
     let header = peer.request("put").await;
     assert_eq!(header.flags, flags::END | flags::PINNED | flags::IMMUTABLE);
-    assert_eq!((header.namespace, header.ttl_ms, header.ack), (Namespace(7), 2, AckLevel::Synced));
+    assert_eq!((header.namespace, header.ttl_ms, header.ack), (Namespace(7), 2, Some(AckLevel::Synced)));
     assert_eq!((header.priority, header.trace_id), (Priority::High, 0xabc));
     assert!((1..=10_000_000).contains(&header.deadline_budget_us));
     let object = kind.get("put").await.unwrap().unwrap();
@@ -130,17 +130,19 @@ async fn options_go_with_the_request() {
 async fn conditional_and_immutable_writes() {
     let peer = Peer::start().await;
     let client = client(&peer).await;
-    let first = client.request().if_absent().put("key", "one").await.unwrap();
+    let first = client.request().if_absent().put("key", "one").await.unwrap().version;
     assert_error!(client.request().if_absent().put("key", "two").await, Error::VersionMismatch { found } if found == first);
-    let second = client.request().if_version(first).put("key", "two").await.unwrap();
+    let second = client.request().if_version(first).put("key", "two").await.unwrap().version;
     assert!(second > first);
     assert_error!(
         client.request().if_version(second).put("other", "x").await,
         Error::VersionMismatch { found: Version::ZERO }
     );
     let immutable = client.request().namespace(Namespace(5)).immutable();
-    let version = immutable.put("hash", "content").await.unwrap();
-    assert_eq!(immutable.put("hash", "content").await.unwrap(), version);
+    let first = immutable.put("hash", "content").await.unwrap();
+    assert!(!first.unchanged);
+    let second = immutable.put("hash", "content").await.unwrap();
+    assert_eq!(second, Stored { unchanged: true, ..first });
 }
 
 #[tokio::test]
@@ -216,7 +218,7 @@ async fn a_thousand_requests_of_all_kinds_at_once() {
         work.spawn(async move {
             let key = format!("key {i}");
             let bytes = data(i, if i % 50 == 0 { 300_000 } else { (i % 5000) as usize });
-            let version = client.put(&key, bytes.clone()).await.unwrap();
+            let version = client.put(&key, bytes.clone()).await.unwrap().version;
             let (object, stat) = tokio::join!(client.get(&key), client.stat(&key));
             let object = object.unwrap().unwrap();
             assert!(object.bytes == bytes, "key {i}");

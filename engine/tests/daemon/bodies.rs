@@ -1,0 +1,103 @@
+//! Bodies that begin and do not end: what they hold is bounded, and given back.
+
+use hedgerow_client::{Client, Error};
+use hedgerow_wire::frame::{FrameHeader, Op, Status};
+
+use crate::content::content;
+use crate::harness::{Daemon, Setup, counter_of, eventually};
+use crate::raw::{Raw, frame, key, request};
+
+const MIB: u64 = 1 << 20;
+
+async fn nothing_held(client: &Client) {
+    eventually("no request is under way and no body held", || async {
+        let stats = client.stats().await.unwrap();
+        let left = ["request_body_bytes", "requests_under_way"].map(|name| counter_of(&stats, name));
+        (left == [0, 1]).then_some(())
+    })
+    .await;
+}
+
+fn grown_mib(daemon: &Daemon, before: u64) -> u64 {
+    daemon.resident_bytes().saturating_sub(before) / MIB
+}
+
+/// Stripes are announced and one byte of each comes: memory is for what came.
+#[tokio::test]
+async fn puts_of_which_one_byte_came_hold_little() {
+    const CONNECTIONS: usize = 8;
+    const PUTS: u64 = 880;
+    let setup = Setup::new("4+2");
+    let daemon = setup.start();
+    let client = daemon.client().await;
+    client.put("bystander", content(1, 100_000)).await.unwrap();
+    let before = daemon.resident_bytes();
+    for round in 0..4 {
+        let mut held = Vec::new();
+        for number in 0..CONNECTIONS {
+            let mut raw = Raw::greeted(daemon.address);
+            let mut bytes = Vec::new();
+            for id in 2..2 + PUTS {
+                let first = FrameHeader { flags: 0, object_len: 2 * MIB, ..request(Op::Put, id) };
+                bytes.extend(frame(&first, Some(&key(&format!("{number}-{id}"))), b"x"));
+            }
+            raw.send_bytes(&bytes);
+            raw.expect_open();
+            held.push(raw);
+        }
+        let grown = grown_mib(&daemon, before);
+        println!("round {round}: {grown} MiB more for {} puts", CONNECTIONS as u64 * PUTS);
+        assert!(grown < 192, "round {round}: {grown} MiB");
+        drop(held);
+        nothing_held(&client).await;
+        println!("round {round}: {} MiB more after they are gone", grown_mib(&daemon, before));
+    }
+    client.put("after", content(2, 100_000)).await.unwrap();
+    let peak = daemon.resident_peak_bytes().saturating_sub(before) / MIB;
+    assert!(peak < 192, "{peak} MiB at the peak");
+}
+
+/// Parts of other members, all but their last byte: past the bound they are refused.
+#[tokio::test]
+async fn parts_that_do_not_end_are_bounded() {
+    const PARTS: usize = 600;
+    let setup = Setup::new("4+2");
+    let daemon = setup.start();
+    let client = daemon.client().await;
+    client.put("bystander", content(1, 100_000)).await.unwrap();
+    let before = daemon.resident_bytes();
+    let body = content(2, MIB as usize);
+    let bytes = frame(&request(Op::PartWrite, 5), None, &body);
+    for round in 0..2 {
+        let mut held = Vec::new();
+        let mut refused = 0;
+        for _ in 0..PARTS {
+            let mut raw = Raw::greeted(daemon.address);
+            raw.send_bytes(&bytes[..bytes.len() - 1]);
+            // What was refused is answered before the next frame.
+            held.push(raw);
+        }
+        eventually("all that came is taken or refused", || async {
+            let stats = client.stats().await.unwrap();
+            (counter_of(&stats, "request_body_bytes") > 255 * MIB).then_some(())
+        })
+        .await;
+        let grown = grown_mib(&daemon, before);
+        println!("round {round}: {grown} MiB more for {PARTS} parts");
+        assert!(grown < 400, "round {round}: {grown} MiB");
+        let full = client.put("refused", content(3, MIB as usize)).await;
+        assert!(matches!(full, Err(Error::Overloaded { .. })), "{full:?}");
+        // Reads and questions still pass.
+        assert_eq!(client.get("bystander").await.unwrap().unwrap().bytes, content(1, 100_000));
+        for mut raw in held {
+            raw.send_bytes(&bytes[bytes.len() - 1..]);
+            let answer = raw.receive().unwrap();
+            refused += usize::from(answer.header.status == Status::Overloaded);
+        }
+        println!("round {round}: {refused} refused");
+        assert!(refused > PARTS / 4, "{refused} of {PARTS}");
+        nothing_held(&client).await;
+        client.put("after", content(2, 100_000)).await.unwrap();
+        println!("round {round}: {} MiB more after they are gone", grown_mib(&daemon, before));
+    }
+}
