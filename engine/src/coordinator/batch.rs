@@ -6,7 +6,9 @@ use hedgerow_wire::types::{KeyHash, Record};
 
 use super::api::Action;
 use super::desk::Desk;
-use super::limits::{BATCH_DELAY, DROP_BATCH_MAX, TOUCH_BATCH_MAX, TOUCH_REPEAT_AFTER, TOUCHED_NAMES};
+use super::limits::{
+    BATCH_DELAY, DROP_BATCH_MAX, TOUCH_BATCH_MAX, TOUCH_REPEAT_AFTER, TOUCHED_NAMES, TOUCHED_RECORDS,
+};
 use super::targets::TargetIndex;
 
 #[derive(Default)]
@@ -15,9 +17,13 @@ struct Batch {
     touches: Vec<PartTouch>,
 }
 
+/// When a record was last told of as used. Small, since every hit of the memory tier looks here; two records
+/// that look alike cost a touch.
+#[derive(Clone, Copy, Default)]
 struct Touched {
-    name: RecordName,
-    at: Timestamp,
+    tag: u32,
+    /// On the monotonic clock, in milliseconds; wraps after weeks, which may cost a touch too.
+    at_ms: u32,
 }
 
 /// What waits to be sent, and what was touched lately.
@@ -26,7 +32,9 @@ pub(super) struct Batches {
     /// When the oldest that waits has waited enough.
     pub(super) flush_at: Option<Timestamp>,
     /// By key hash and record, the last one of each bucket.
-    touched: Vec<Option<Touched>>,
+    touched: Vec<Touched>,
+    /// Likewise, the full names of fewer.
+    names: Vec<Option<RecordName>>,
 }
 
 impl Batches {
@@ -34,35 +42,35 @@ impl Batches {
         Batches {
             by_target: (0..targets).map(|_| Batch::default()).collect(),
             flush_at: None,
-            touched: (0..TOUCHED_NAMES).map(|_| None).collect(),
+            touched: vec![Touched::default(); TOUCHED_RECORDS],
+            names: (0..TOUCHED_NAMES).map(|_| None).collect(),
         }
     }
 
-    fn bucket(hash: KeyHash, record: Record) -> usize {
-        (hash.0 as usize).wrapping_add(record.0 as usize) & (TOUCHED_NAMES - 1)
+    fn bucket(hash: KeyHash, record: Record, buckets: usize) -> usize {
+        (hash.0 as usize).wrapping_add(record.0 as usize) & (buckets - 1)
     }
 
     /// Notes a use. False if the same was noted just before.
     pub(super) fn note_touch(&mut self, name: &RecordName, now: Now) -> bool {
-        let touched = &mut self.touched[Self::bucket(name.hash, name.record)];
-        if let Some(last) = touched
-            && last.name.hash == name.hash
-            && last.name.record == name.record
+        let touched = &mut self.touched[Self::bucket(name.hash, name.record, TOUCHED_RECORDS)];
+        // Bits of the hash that choose no bucket; never the zero of an empty one.
+        let tag = (name.hash.0 >> 64) as u32 | 1;
+        let at_ms = (now.mono.0 / 1_000_000) as u32;
+        if touched.tag == tag
+            && u128::from(at_ms.wrapping_sub(touched.at_ms)) < TOUCH_REPEAT_AFTER.as_millis()
         {
-            let again = now.mono.since(last.at) >= TOUCH_REPEAT_AFTER;
-            if again {
-                last.at = now.mono;
-            }
-            return again;
+            return false;
         }
-        *touched = Some(Touched { name: name.clone(), at: now.mono });
+        *touched = Touched { tag, at_ms };
+        self.names[Self::bucket(name.hash, name.record, TOUCHED_NAMES)] = Some(name.clone());
         true
     }
 
     /// The full name of a record that was touched lately.
     pub(super) fn touched_name(&self, hash: KeyHash, record: Record) -> Option<&RecordName> {
-        let touched = self.touched[Self::bucket(hash, record)].as_ref()?;
-        (touched.name.hash == hash && touched.name.record == record).then_some(&touched.name)
+        let name = self.names[Self::bucket(hash, record, TOUCHED_NAMES)].as_ref()?;
+        (name.hash == hash && name.record == record).then_some(name)
     }
 
     pub(super) fn touch<B>(&mut self, target: TargetIndex, touch: PartTouch, desk: &mut Desk<B>, now: Now) {

@@ -20,6 +20,8 @@ pub const HOUSEKEEPING_INTERVAL: Duration = Duration::from_millis(10);
 /// Size of the table of recently touched names (a power of two): a target that misses a touched
 /// record names it by hash only.
 pub const TOUCHED_NAMES: usize = 1024;
+/// Records that are remembered as told of lately (a power of two), 8 bytes each.
+pub const TOUCHED_RECORDS: usize = 1 << 16;
 /// Buckets of the last version given or seen, by key hash (a power of two).
 pub const VERSION_BUCKETS: usize = 4096;
 /// Most records noted for completion.
@@ -60,7 +62,7 @@ pub const ASK_LOST_AFTER: Duration = Duration::from_secs(2);
 
 const _: () = {
     assert!(CODE_PARTS_MAX <= u8::MAX as usize);
-    assert!(TOUCHED_NAMES.is_power_of_two());
+    assert!(TOUCHED_NAMES.is_power_of_two() && TOUCHED_RECORDS.is_power_of_two());
     assert!(VERSION_BUCKETS.is_power_of_two());
     assert!(REPAIRS_MAX < REPAIR_NOTES_MAX);
     assert!(REPAIRS_MAX < OPS_MAX);

@@ -224,6 +224,11 @@ fn core_stats(core: &Rc<Core>) -> CoreStats {
     for (name, value) in [
         ("memory_hits", memory.hits),
         ("memory_misses", memory.misses),
+        ("memory_fills", memory.fills),
+        ("memory_fills_overtaken", memory.fills_overtaken),
+        ("memory_replaced", memory.replaced),
+        ("memory_refused", memory.refused),
+        ("memory_invalidated", memory.invalidated),
         ("memory_evicted", memory.evicted),
         ("memory_items", memory.items),
         ("memory_bytes", memory.bytes),

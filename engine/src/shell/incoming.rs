@@ -389,6 +389,13 @@ impl Connection {
             self.send_refusal(&header, &refusal);
             return Ok(());
         }
+        let key = match (header.op, key) {
+            (Op::Get, Some(key)) => match request::get_from_memory(self, &header, key, received) {
+                Ok(()) => return Ok(()),
+                Err(key) => Some(key),
+            },
+            (_, key) => key,
+        };
         let request = self.add_request(&header);
         let task = request::serve(self.clone(), request, header, key, body, received);
         self.core.spawn(stages::within(Stage::Request, task));

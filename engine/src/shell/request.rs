@@ -18,7 +18,7 @@ use super::buffers::PartBytes;
 use super::clock;
 use super::connection::{Connection, Request};
 use super::control;
-use super::home::{Call, Pieces, ReadCall, RecordReply, Reply};
+use super::home::{self, Call, Pieces, ReadCall, RecordReply, Reply};
 use super::limits::STREAM_STRIPES_AHEAD;
 use super::outgoing::Body;
 use super::{member, put};
@@ -146,9 +146,11 @@ async fn delete(
     answer_write(connection, Op::Delete, request.id, (reply, ""));
 }
 
-/// The header of an answer's frame that carries bytes of the object.
-fn object_header(id: u64, record: &RecordReply<PartBytes>) -> FrameHeader {
-    let mut header = FrameHeader::answer(Op::Get, id, Status::Ok);
+/// The header of the first frame of an answer to `request` that carries bytes of the object.
+fn object_header(request: &FrameHeader, record: &RecordReply<PartBytes>) -> FrameHeader {
+    let mut header = FrameHeader::answer(Op::Get, request.request_id, Status::Ok);
+    header.offset = request.offset;
+    header.length = request.length.min(record.meta.object_len - request.offset);
     if !record.confirmed {
         header.flags |= flags::UNCONFIRMED;
     }
@@ -183,6 +185,38 @@ async fn turn(connection: &Connection, deadline: Timestamp) -> Option<Permit<'_>
     or(turn, late).await
 }
 
+/// Answers a get at once, without a task of its own, if its home is this core and the memory tier has all of
+/// the object. Else gives the key back: the get goes the usual way.
+pub fn get_from_memory(
+    connection: &Connection,
+    header: &FrameHeader,
+    key: Key,
+    started: Timestamp,
+) -> Result<(), Key> {
+    let core = &connection.core;
+    let call = read_call(header, key, started);
+    if core.shared.home(call.name.hash) != core.id || !connection.has_room() {
+        return Err(call.name.key);
+    }
+    match home::read_memory(core, &call) {
+        Some(Reply::Record(record)) if record.meta.kind != PartKind::Head => {
+            send_record(connection, header, record);
+            core.counters.latency(Op::Get, clock::timestamp().since(started));
+            Ok(())
+        }
+        _ => Err(call.name.key),
+    }
+}
+
+/// Answers with a record that is the whole object.
+fn send_record(connection: &Connection, header: &FrameHeader, record: RecordReply<PartBytes>) {
+    let answer = object_header(header, &record);
+    connection.core.counters.sent(record.from_memory, answer.length);
+    let checksum = pieces_checksum(&record.pieces);
+    let body = if record.pieces.is_empty() { Body::Empty } else { Body::Pieces(record.pieces) };
+    connection.send(answer, body, checksum);
+}
+
 async fn get(
     connection: &Rc<Connection>,
     request: &Request,
@@ -201,20 +235,14 @@ async fn get(
     let Reply::Record(record) = reply else {
         return answer_failure(connection, Op::Get, request.id, &reply);
     };
-    let mut answer = object_header(request.id, &record);
-    answer.offset = header.offset;
-    answer.length = header.length.min(record.meta.object_len - header.offset);
     if record.meta.kind == PartKind::Head {
         // Each of its stripes takes a turn of its own.
         drop(turn);
         let head = &record.meta;
         let stream = GetStream { connection, request, header, name, home, deadline, answer_by, head };
-        return stream.run(answer).await;
+        return stream.run(object_header(header, &record)).await;
     }
-    connection.core.counters.sent(record.from_memory, answer.length);
-    let checksum = pieces_checksum(&record.pieces);
-    let body = if record.pieces.is_empty() { Body::Empty } else { Body::Pieces(record.pieces) };
-    connection.send(answer, body, checksum);
+    send_record(connection, header, record);
 }
 
 /// A get of an object of several stripes.

@@ -30,8 +30,8 @@ type Value = Option<(u64, usize)>;
 #[derive(Clone, Debug, Default)]
 struct Known {
     acknowledged: Value,
-    /// A write whose outcome is not known.
-    doubtful: Option<Value>,
+    /// Later writes whose outcome is not known, in order: any of them may be found, now or later.
+    doubtful: Vec<Value>,
     /// What was done with it, for people.
     history: Vec<String>,
 }
@@ -57,7 +57,7 @@ async fn write(client: Client, writer: usize, mut random: SmallRng, model: Model
     loop {
         let key = format!("{writer}-{}", random.random_range(0..KEYS_OF_A_WRITER));
         let value = (random.random_range(0..10) > 0).then(|| (random.random(), random_len(&mut random)));
-        model.borrow_mut().entry(key.clone()).or_default().doubtful = Some(value);
+        model.borrow_mut().entry(key.clone()).or_default().doubtful.push(value);
         let written = match value {
             Some((seed, len)) => client.put(&key, content(seed, len)).await.map(|stored| stored.version),
             None => client.delete(&key).await,
@@ -66,7 +66,8 @@ async fn write(client: Client, writer: usize, mut random: SmallRng, model: Model
             Ok(version) => {
                 if let Some(known) = model.borrow_mut().get_mut(&key) {
                     known.history.push(format!("{value:?} was acknowledged as {version}"));
-                    (known.acknowledged, known.doubtful) = (value, None);
+                    known.acknowledged = value;
+                    known.doubtful.clear();
                 }
                 progress.acknowledged.set(progress.acknowledged.get() + 1);
                 if progress.acknowledged.get() == progress.goal {
@@ -112,25 +113,22 @@ async fn check(client: &Client, model: &Model, what: &str) {
             (Some((seed, len)), Some(object)) => object.bytes == content(seed, len),
             _ => false,
         };
-        let found = match known.doubtful {
-            None if is(known.acknowledged) => known.acknowledged,
-            Some(doubtful) if is(doubtful) => doubtful,
-            // The old object, or, while the new one is not whole, a miss.
-            Some(_) if is(known.acknowledged) => known.acknowledged,
-            Some(_) if read.is_none() => None,
-            _ => panic!(
-                "{what}: {key}: found {:?}, known {known:#?}, {:#?}",
-                read.as_ref().map(|object| (object.bytes.len(), object.version)),
-                client.stat(&key).await
-            ),
-        };
-        acknowledged += usize::from(known.doubtful.is_none());
-        // After an overwrite that was not acknowledged the object may still be forgotten: stripes of the
-        // new version may stand where the old one's stood.
-        let doubtful = known.doubtful.map(|_| None);
+        let place = known.doubtful.iter().rposition(|&doubtful| is(doubtful));
+        let fits = place.is_some() || is(known.acknowledged)
+            // While a new object is not whole, the old one may be a miss.
+            || (!known.doubtful.is_empty() && read.is_none());
+        if !fits {
+            let found = read.as_ref().map(|object| (object.bytes.len(), object.version));
+            panic!("{what}: {key}: found {found:?}, known {known:#?}, {:#?}", client.stat(&key).await);
+        }
+        acknowledged += usize::from(known.doubtful.is_empty());
         if let Some(known) = model.borrow_mut().get_mut(&key) {
-            known.history.push(format!("{what}: {found:?} was found"));
-            (known.acknowledged, known.doubtful) = (found, doubtful);
+            known.history.push(format!("{what}: {:?} was found", read.map(|object| object.bytes.len())));
+            // What was found whole is there from then on; a miss may yet turn out to be any of them.
+            if let Some(place) = place.filter(|&place| known.doubtful[place].is_some()) {
+                known.acknowledged = known.doubtful[place];
+                known.doubtful.drain(..=place);
+            }
         }
     }
     println!("{what}: {acknowledged} acknowledged states are as they were");

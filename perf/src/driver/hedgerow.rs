@@ -204,7 +204,9 @@ fn send_header(slot: usize, request: &Request, out: &mut Vec<u8>) {
     let mut header = FrameHeader::request(op, slot as u64 + 1);
     header.deadline_budget_us = request.deadline_us;
     if let Kind::Get { offset, length } = request.kind {
-        (header.offset, header.length) = (offset, length);
+        // As a client asks for all of an object, whose length it does not know.
+        let whole = (offset, length) == (0, request.object_len);
+        (header.offset, header.length) = (offset, if whole { FrameHeader::TO_END } else { length });
     }
     let key = (op != Op::Ping).then(|| request.key());
     hedgerow_wire::encoder::write_frame(header, key.as_ref(), &[], out);

@@ -82,7 +82,7 @@ impl<B> ReadOp<B> {
     /// Nothing was seen yet that could be returned. That there is nothing is said only when it is
     /// certain: absence is answered from the index, so a target that is late most likely holds a part.
     fn seek(&mut self, desk: &mut Desk<B>, now: Now) -> Step {
-        let missing = self.missing_absences(desk);
+        let missing = self.missing_sayers(desk);
         if self.request.version.is_none() && missing == 0 && self.dead.is_empty() {
             return Step::Done(End::Miss(Miss::Absent));
         }
@@ -103,19 +103,15 @@ impl<B> ReadOp<B> {
         self.slots.iter().any(|slot| slot.ask.is_some())
     }
 
-    /// How many more of the first m + 1 targets have to hold nothing (or a part of what cannot be
-    /// assembled), until it is certain that nothing else was acknowledged that is still there: s + 1 of
-    /// them would hold it.
-    fn missing_absences(&self, desk: &Desk<B>) -> usize {
+    /// How many more of the first m + 1 targets have to say what they hold, until it is certain that there
+    /// is nothing to return: s + 1 of them would hold a version that was acknowledged. Where an older
+    /// version is in sight, any of them may yet confirm it.
+    fn missing_sayers(&self, desk: &Desk<B>) -> usize {
         let (m, spare) = (desk.config.code.m(), desk.config.code.quorum_spare());
-        let dead = |version| self.dead.iter().any(|dead| dead.version == version);
-        let nothing = |slot: &&Slot| match slot.known {
-            Known::Absent { .. } => true,
-            Known::Holds(version) => dead(version),
-            _ => false,
-        };
-        let absences = self.slots.iter().take(m + 1).filter(nothing).count();
-        confirm::sayers_needed(m, spare).saturating_sub(absences)
+        let says = |slot: &&Slot| matches!(slot.known, Known::Absent { .. } | Known::Holds(_));
+        let sayers = self.slots.iter().take(m + 1).filter(says).count();
+        let needed = if self.newest().is_some() { m + 1 } else { confirm::sayers_needed(m, spare) };
+        needed.saturating_sub(sayers)
     }
 
     /// Everyone was asked, and too many could not say.
@@ -259,7 +255,7 @@ impl<B> ReadOp<B> {
             self.round_at = Some(now.mono + READ_ROUND_DELAY * (1 << self.round));
             return Step::Wait;
         }
-        if !fixed && self.missing_absences(desk) > 0 {
+        if !fixed && self.missing_sayers(desk) > 0 {
             return self.wait_or(self.unavailable(dead.have, dead.need));
         }
         Step::Done(End::Miss(Miss::Incomplete(dead.version)))

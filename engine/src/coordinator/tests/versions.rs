@@ -346,3 +346,21 @@ fn a_completion_that_is_refused_for_something_forgotten_is_no_excuse() {
     world.run_while(|world| !world.reads.contains_key(&op));
     assert_eq!(world.reads[&op].1, ReadOutcome::NotFound { why: Miss::Unconfirmed(meta.version) });
 }
+
+#[test]
+fn a_write_that_was_broken_off_over_anything_leaves_a_miss_and_no_error() {
+    // One part of a version that needs two stands on a target that has to confirm.
+    for slot in 0..2 {
+        let mut world = World::new("2+1", 6, |_| {});
+        let name = world.name("key");
+        let delete = world.tombstone(&name, World::old(100));
+        world.place(&name, &delete, &[0, 1, 2]);
+        let broken = World::meta(&name, World::old(50), code("2+1"));
+        world.place(&name, &broken, &[slot]);
+        assert!(
+            matches!(world.get(&name), ReadOutcome::NotFound { .. }),
+            "slot {slot}: {:?}",
+            world.get(&name)
+        );
+    }
+}

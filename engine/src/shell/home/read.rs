@@ -49,9 +49,10 @@ pub async fn serve_read(core: &Rc<Core>, call: &ReadCall) -> Reply<PartBytes> {
         Ok(range) => range,
         Err(reply) => return reply,
     };
+    let whole = range.len() == meta.stripe_len as usize;
     let pieces = assemble(&mut core.codec.borrow_mut(), &meta, &parts, range);
     let Some(pieces) = pieces else { return Reply::Status(Status::Internal) };
-    if confirmed && (call.whole() || meta.kind == PartKind::Head) {
+    if confirmed && whole {
         fill_memory(core, token, call, meta.clone(), pieces.clone());
     }
     Reply::Record(RecordReply { meta, pieces, confirmed, from_memory: false })
@@ -83,7 +84,8 @@ fn read_request(core: &Core, call: &ReadCall) -> ReadRequest {
     }
 }
 
-fn read_memory(core: &Rc<Core>, call: &ReadCall) -> Option<Reply<PartBytes>> {
+/// Answers a read from the memory tier of its home core, if what it wants is there.
+pub fn read_memory(core: &Core, call: &ReadCall) -> Option<Reply<PartBytes>> {
     let now = clock::now();
     let (hash, record) = (call.name.hash, call.name.record);
     let hit = {
