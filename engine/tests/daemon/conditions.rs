@@ -264,22 +264,28 @@ async fn an_object_whose_holders_stall_is_not_absent() {
     let setup = Setup::new("4+2");
     let daemon = setup.start();
     let client = daemon.client().await;
-    // One target of the three misses its copy.
+    // One target of the three misses its copy of some key.
     inject(&client, 0, FaultKind::Full, LONG).await;
-    let mut versions = Vec::new();
-    let mut missed = 0;
-    for number in 0..3 {
+    let mut found = None;
+    for number in 0..8 {
         let key = format!("copies-{number}");
-        versions.push((key.clone(), client.put(&key, "acknowledged").await.unwrap().version));
+        let version = client.put(&key, "acknowledged").await.unwrap().version;
         let stat = client.stat(&key).await.unwrap().unwrap();
-        let misses = |part: &StatPart| part.target.shard == 0 && part.state == PartState::Absent;
-        missed += usize::from(stat.records[0].parts.iter().any(misses));
+        let on = |state| stat.records[0].parts.iter().filter(move |part: &&StatPart| part.state == state);
+        let holders: Vec<u16> = on(PartState::Present).map(|part| part.target.shard).collect();
+        if on(PartState::Absent).any(|part| part.target.shard == 0) && holders.len() == 2 {
+            found = Some((key, version, holders));
+            break;
+        }
     }
-    assert!(missed > 0, "a target that says that it holds nothing");
-    for shard in 1..6 {
+    let (key, version, holders) = found.expect("a key of which the target says that it holds nothing");
+    // Nobody remembers that it is a small object: all of its targets are asked.
+    drop(client);
+    daemon.stop();
+    let daemon = setup.start();
+    let client = daemon.client().await;
+    for shard in holders {
         inject(&client, shard, stall(Duration::from_secs(1)), LONG).await;
     }
-    for (key, version) in versions {
-        mismatch(client.request().if_absent().put(&key, "other").await, version);
-    }
+    mismatch(client.request().if_absent().put(&key, "other").await, version);
 }

@@ -19,6 +19,8 @@ use super::super::{Miss, OpId, ReadOutcome, WriteOutcome};
 struct Model {
     /// The highest version that was acknowledged, or returned as confirmed.
     certain: Version,
+    /// A target has let a part go, or its device was replaced.
+    lost: bool,
     /// Versions whose writes were answered as without effect.
     void: BTreeSet<Version>,
     /// Codes of the versions written.
@@ -166,6 +168,7 @@ impl Play {
         target.parts.clear();
         target.damaged.clear();
         (target.forgotten, target.unknown) = (Version::ZERO, given.unwrap_or_default());
+        self.models.iter_mut().for_each(|model| model.lost = true);
         self.replaced += 1;
     }
 
@@ -175,6 +178,7 @@ impl Play {
         let name = self.names[key].clone();
         let forget = self.random.random_bool(0.3);
         let damage = if self.random.random_bool(0.5) { Damage::Head } else { Damage::Payload };
+        self.models[key].lost |= forget;
         let target = self.world.at(&name, slot);
         if forget {
             target.forget(name.hash, name.record);
@@ -246,6 +250,9 @@ impl Play {
             ReadOutcome::NotFound { why: Miss::Deleted(version) } => {
                 assert!(model.codes[&version].1, "seed {seed}");
                 assert!(!model.void.contains(&version), "a void delete was found, seed {seed}");
+            }
+            ReadOutcome::NotFound { why: Miss::Absent } => {
+                assert!(certain == Version::ZERO || model.lost, "no miss of what is there, seed {seed}");
             }
             _ => {}
         }
