@@ -3,8 +3,9 @@
 use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
-use glommio::io::{DmaFile, OpenOptions};
+use glommio::io::{DmaBuffer, DmaFile, OpenOptions};
 
 use super::buffers::{DeviceBuffer, DmaBuffers};
 use crate::slab::{Effect, IoError, IoId, IoResult};
@@ -120,7 +121,12 @@ impl Device {
                 });
                 (io, IoResult::Read(result))
             }
-            DeviceEffect::Write { io, offset, buf } => (io, IoResult::Done(self.write(offset, buf).await)),
+            DeviceEffect::Write { io, offset, buf } => {
+                let DeviceBuffer::Frozen(buffer) = buf else {
+                    unreachable!("a store writes only buffers that it has frozen");
+                };
+                (io, IoResult::Done(self.write(offset, buffer).await))
+            }
             DeviceEffect::Flush { io } => {
                 (io, IoResult::Done(self.file.fdatasync().await.map_err(|e| io_error(&e))))
             }
@@ -129,10 +135,8 @@ impl Device {
         }
     }
 
-    async fn write(&self, offset: u64, buf: DeviceBuffer) -> Result<(), IoError> {
-        let DeviceBuffer::Frozen(buffer) = buf else {
-            unreachable!("a store writes only buffers that it has frozen");
-        };
+    /// Writes all of `buffer` at `offset`, block aligned.
+    pub async fn write(&self, offset: u64, buffer: Rc<DmaBuffer>) -> Result<(), IoError> {
         let len = buffer.len();
         match self.file.write_rc_at(buffer, offset).await {
             Ok(written) if written == len => Ok(()),

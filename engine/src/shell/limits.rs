@@ -6,6 +6,8 @@ use hedgerow_wire::limits::{
     BODY_LEN_MAX, CONTROL_BODY_LEN_MAX, STREAM_CREDIT_INITIAL_BYTES, STRIPE_LEN_MAX,
 };
 
+use crate::slab::layout::SLAB_LEN_DEFAULT;
+
 /// Requests that one connection may have under way; past it the connection is not read from.
 pub const CONNECTION_REQUESTS_MAX: usize = 1024;
 /// Objects and stripes that are fetched for one connection at a time; others wait their turn. One that
@@ -60,6 +62,12 @@ pub const LISTEN_BACKLOG: i32 = 4096;
 pub const DEVICE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Shorter would take a device at work for one that is stuck.
 pub const DEVICE_TIMEOUT_MIN: Duration = Duration::from_millis(500);
+/// How long after its start a daemon begins to write new files through.
+pub const WRITE_THROUGH_AFTER: Duration = Duration::from_secs(2);
+/// Bytes written through at a time.
+pub const WRITE_THROUGH_CHUNK_BYTES: usize = 1 << 20;
+/// Pause after each, on each shard: about 16 MiB a second.
+pub const WRITE_THROUGH_PAUSE: Duration = Duration::from_millis(60);
 /// How often a core looks after its connections and the end of the process.
 pub const HOUSEKEEPING: Duration = Duration::from_millis(50);
 /// How often each of the timers of [`super::turns::stay_awake`] wakes a core that has something to do;
@@ -83,6 +91,7 @@ const _: () = {
     // One growth takes what a full receive buffer has brought to a whole stripe.
     assert!(RECEIVE_BYTES * BODY_BUFFER_GROWTH >= STRIPE_LEN_MAX);
     assert!(IOV_MAX >= 16);
+    assert!((SLAB_LEN_DEFAULT as usize).is_multiple_of(WRITE_THROUGH_CHUNK_BYTES));
     assert!(HOUSEKEEPING.as_millis() * 10 <= DEVICE_TIMEOUT_MIN.as_millis());
     assert!(CORE_REQUESTS_LOW_MAX < CORE_REQUESTS_NORMAL_MAX && CORE_REQUESTS_NORMAL_MAX < CORE_REQUESTS_MAX);
     assert!(CONNECTION_REQUESTS_MAX < CORE_REQUESTS_LOW_MAX);

@@ -38,3 +38,4 @@ mod stages;
 mod stats;
 mod turns;
 mod verify;
+mod write_through;

@@ -16,6 +16,7 @@ use super::identity;
 use super::oneshot::Signal;
 use super::settings::Settings;
 use super::shard::Shard;
+use super::write_through;
 use crate::slab::{Opening, StoreConfig};
 
 /// What opening a shard found.
@@ -81,7 +82,10 @@ pub async fn open_shard(core: &Rc<Core>, shard: usize, len: u64) -> Result<Opene
         formatted: progress.formatted,
     };
     let shard = Rc::new(Shard::new(target(shard), len, store, device));
-    core.shards.borrow_mut().insert(shard.target.shard, shard);
+    core.shards.borrow_mut().insert(shard.target.shard, shard.clone());
+    if report.formatted && std::fs::metadata(shard.device.path()).is_ok_and(|found| found.is_file()) {
+        core.spawn(write_through::run(core.clone(), shard));
+    }
     Ok(report)
 }
 

@@ -17,7 +17,7 @@ use super::faults::{Faults, Verdict};
 use super::limits::HOUSEKEEPING;
 use super::mailbox::ShardRequest;
 use super::stages::{self, Stage};
-use crate::slab::{Effect, IoError, IoId, IoResult, Payload, Store, Token};
+use crate::slab::{Effect, IoError, IoId, IoResult, LentSlab, Payload, Store, Token};
 
 /// A shard that is served.
 pub struct Shard {
@@ -37,6 +37,8 @@ pub struct Shard {
     under_way: RefCell<BTreeMap<IoId, &'static str>>,
     /// The oldest of them, and how often in a row it was the oldest when somebody looked.
     oldest: Cell<(Option<IoId>, u32)>,
+    /// A slab is lent, to be written through.
+    pub writing_through: Cell<bool>,
     /// Why the shard is set aside for good.
     stuck: RefCell<Option<String>>,
     dirty: Cell<bool>,
@@ -56,6 +58,7 @@ impl Shard {
             faults: RefCell::default(),
             under_way: RefCell::default(),
             oldest: Cell::default(),
+            writing_through: Cell::default(),
             stuck: RefCell::default(),
             dirty: Cell::new(true),
             withdrawn: RefCell::default(),
@@ -168,7 +171,13 @@ impl Shard {
 
     /// Whether the store has nothing under way any more.
     pub fn closed(&self) -> bool {
-        self.store.borrow().closed()
+        self.store.borrow().closed() && !self.writing_through.get()
+    }
+
+    /// Gives a slab back to the store.
+    pub fn take_back(&self, lent: LentSlab) {
+        self.store.borrow_mut().take_back(lent);
+        self.dirty.set(true);
     }
 
     /// Carries out what the store wants; whether there was anything.

@@ -23,6 +23,8 @@ pub struct Counters {
     sent_bytes: Cell<u64>,
     memory_hits: Cell<u64>,
     device_reads: Cell<u64>,
+    /// Bytes of new files that were written before their first use.
+    pub written_through_bytes: Cell<u64>,
     latencies: RefCell<[Histogram<u64>; TIMED.len()]>,
 }
 
@@ -39,6 +41,7 @@ impl Default for Counters {
             sent_bytes: Cell::new(0),
             memory_hits: Cell::new(0),
             device_reads: Cell::new(0),
+            written_through_bytes: Cell::new(0),
             latencies: RefCell::new(std::array::from_fn(|_| histogram())),
         }
     }
@@ -84,6 +87,7 @@ impl Counters {
             ("object_sent_bytes".to_owned(), self.sent_bytes.get()),
             ("gets_from_memory".to_owned(), self.memory_hits.get()),
             ("gets_from_devices".to_owned(), self.device_reads.get()),
+            ("written_through_bytes".to_owned(), self.written_through_bytes.get()),
         ];
         for op in Op::ALL {
             list.push((format!("frames.{op:?}").to_lowercase(), self.frames[*op as usize].get()));

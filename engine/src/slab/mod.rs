@@ -18,6 +18,7 @@
 //! | `commit.rs` | write buffers out, acknowledge, flush, seal |
 //! | `slabs.rs` | which slab is what, and who reads it |
 //! | `evict.rs` | let the oldest slab go, keep what is used |
+//! | `lend.rs` | free slabs lent out to be written through |
 //! | `damage.rs` | parts that failed a check |
 //! | `persist.rs` | write the superblock: evictions, clean stop, probes of a failed device |
 //! | `format.rs`, `recover.rs`, `recover_slabs.rs`, `table.rs`, `scan.rs` | open a device |
@@ -34,6 +35,7 @@ mod exact;
 mod format;
 pub mod index;
 pub mod layout;
+mod lend;
 mod open_error;
 mod persist;
 mod read;
@@ -58,6 +60,7 @@ use hedgerow_wire::part::PartAnswer;
 use hedgerow_wire::{KeyHash, Record, Version};
 
 pub use config::{ConfigError, StoreConfig};
+pub use lend::LentSlab;
 pub use open_error::OpenError;
 pub use recover::{OpenProgress, Opening};
 pub use stats::StoreStats;

@@ -10,6 +10,8 @@ use std::collections::VecDeque;
 pub(super) enum SlabState {
     /// Can be written to.
     Free,
+    /// Holds nothing, and is somebody else's for a while: not to be written to.
+    Lent,
     /// Takes parts, or waits for its contents table.
     Growing,
     /// Complete.
@@ -23,6 +25,14 @@ struct Slab {
     generation: u64,
     readers: u32,
     state: SlabState,
+    /// Was lent once.
+    lent: bool,
+}
+
+impl Slab {
+    fn new(generation: u64, state: SlabState) -> Slab {
+        Slab { generation, readers: 0, state, lent: false }
+    }
 }
 
 /// The slabs of a device.
@@ -40,7 +50,7 @@ pub(super) struct Slabs {
 impl Slabs {
     /// All free.
     pub(super) fn new(count: u32, slab_len: u32, next_generation: u64) -> Slabs {
-        let free = Slab { generation: 0, readers: 0, state: SlabState::Free };
+        let free = Slab::new(0, SlabState::Free);
         Slabs {
             slab_len,
             slabs: vec![free; count as usize],
@@ -62,7 +72,7 @@ impl Slabs {
         let mut held = held.to_vec();
         held.sort_by_key(|&(_, generation, _)| generation);
         for &(slab, generation, state) in &held {
-            slabs.slabs[slab as usize] = Slab { generation, readers: 0, state };
+            slabs.slabs[slab as usize] = Slab::new(generation, state);
         }
         slabs.order = held.iter().map(|&(slab, ..)| slab).collect();
         slabs.free.retain(|&slab| slabs.slabs[slab as usize].state == SlabState::Free);
@@ -106,10 +116,33 @@ impl Slabs {
             entry.state == SlabState::Free && entry.readers == 0,
             "slab {slab} is to be written to and is {entry:?}"
         );
-        *entry = Slab { generation: self.next_generation, readers: 0, state: SlabState::Growing };
+        *entry = Slab::new(self.next_generation, SlabState::Growing);
         self.next_generation += 1;
         self.order.push_back(slab);
         Some(slab)
+    }
+
+    /// Lends the next slab that never held anything, once each, if more than `keep` are free.
+    pub(super) fn lend(&mut self, keep: u32) -> Option<u32> {
+        if self.free_count() <= keep {
+            return None;
+        }
+        let blank = |&slab: &u32| {
+            let entry = &self.slabs[slab as usize];
+            entry.generation == 0 && !entry.lent
+        };
+        let slab = self.free.remove(self.free.iter().position(blank)?)?;
+        let entry = &mut self.slabs[slab as usize];
+        (entry.state, entry.lent) = (SlabState::Lent, true);
+        Some(slab)
+    }
+
+    /// Takes a slab back that was lent: the next one to be written to.
+    pub(super) fn take_back(&mut self, slab: u32) {
+        let entry = &mut self.slabs[slab as usize];
+        assert!(entry.state == SlabState::Lent, "slab {slab} is given back and is {entry:?}");
+        entry.state = SlabState::Free;
+        self.free.push_front(slab);
     }
 
     /// Its contents table is written, or never will be.

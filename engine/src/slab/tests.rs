@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod evict;
+mod lend;
 mod model;
 mod opening;
 mod requests;

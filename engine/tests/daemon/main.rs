@@ -33,3 +33,4 @@ mod startup;
 mod stat;
 mod stop;
 mod stuck;
+mod write_through;

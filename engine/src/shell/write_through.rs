@@ -1,0 +1,47 @@
+//! Writes zeroes to the slabs of a new file before they are first used, in the background: the file system
+//! then has nothing left to do for a block when its first part comes.
+//!
+//! Only while the shard has nothing else to do, and slowly: it costs the clients nothing, and a daemon that
+//! lives for a moment only next to nothing.
+
+use std::rc::Rc;
+
+use super::core::Core;
+use super::limits::{WRITE_THROUGH_AFTER, WRITE_THROUGH_CHUNK_BYTES, WRITE_THROUGH_PAUSE};
+use super::shard::Shard;
+use crate::slab::{IoError, LentSlab};
+
+/// Until all slabs were lent once, or the daemon stops, or the device fails.
+pub async fn run(core: Rc<Core>, shard: Rc<Shard>) {
+    glommio::timer::sleep(WRITE_THROUGH_AFTER).await;
+    while !core.stopping() {
+        let Some(lent) = shard.store.borrow_mut().lend() else { return };
+        shard.writing_through.set(true);
+        let written = write(&core, &shard, &lent).await;
+        shard.take_back(lent);
+        shard.writing_through.set(false);
+        core.pump();
+        if let Err(error) = written {
+            tracing::warn!(shard = shard.target.shard, %error, "a slab could not be written through");
+            return;
+        }
+    }
+}
+
+async fn write(core: &Rc<Core>, shard: &Rc<Shard>, lent: &LentSlab) -> Result<(), IoError> {
+    let mut zeroes = glommio::allocate_dma_buffer(WRITE_THROUGH_CHUNK_BYTES);
+    zeroes.as_bytes_mut().fill(0);
+    let zeroes = Rc::new(zeroes);
+    let mut done = 0;
+    // Never beyond the slab's end, whatever its length.
+    while done + WRITE_THROUGH_CHUNK_BYTES as u64 <= lent.len && !core.stopping() {
+        if shard.in_flight() == 0 {
+            shard.device.write(lent.offset + done, zeroes.clone()).await?;
+            done += WRITE_THROUGH_CHUNK_BYTES as u64;
+            let count = &core.counters.written_through_bytes;
+            count.set(count.get() + WRITE_THROUGH_CHUNK_BYTES as u64);
+        }
+        glommio::timer::sleep(WRITE_THROUGH_PAUSE).await;
+    }
+    Ok(())
+}
