@@ -23,7 +23,7 @@ pub struct Instructions {
     #[arg(long)]
     record: bool,
     /// How much more than recorded is let pass, in percent
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, default_value_t = 15.0)]
     tolerance: f64,
     /// Do one piece so many times, for valgrind
     #[arg(long, hide = true)]
