@@ -37,7 +37,7 @@ pub const PIECES: [Piece; 16] = [
     ("index insert and remove", index_insert),
     ("memory hit", memory_hit),
     ("coordinator read", coordinator_read),
-    ("coordinator read, hedged", coordinator_hedged_read),
+    ("coordinator read, one target silent", coordinator_silent_read),
     ("coordinator read, three copies", coordinator_small_read),
     ("coordinator write", coordinator_write),
     ("store write 16 KiB", store_write),
@@ -283,7 +283,7 @@ fn coordinator_read(count: u64) {
     reads(count, code(4, 2), 65_536, None);
 }
 
-fn coordinator_hedged_read(count: u64) {
+fn coordinator_silent_read(count: u64) {
     reads(count, code(4, 2), 65_536, Some(0));
 }
 
