@@ -166,6 +166,11 @@ impl<V: Clone> MemoryTier<V> {
         self.lookup(hash, record, Some(version), wall_ms)
     }
 
+    /// What is held of `record`, expired or not; counts for nothing, and is no use of it.
+    pub fn peek(&self, hash: KeyHash, record: Record) -> Option<&V> {
+        self.cache.peek(&(hash, record)).map(|entry| &entry.value)
+    }
+
     /// To be taken before a read of parts of this key starts, whose result may be kept.
     pub fn begin_fill(&self, hash: KeyHash) -> FillToken {
         let bucket = bucket(hash);

@@ -33,6 +33,7 @@ use super::settings::Settings;
 use super::shapes::Shapes;
 use super::shard::Shard;
 use super::stages::{self, Stage};
+use super::turns::TURN;
 use crate::codec::Codec;
 use crate::coordinator::{Action, AskId, Coordinator, OpId, ReadOutcome, WriteOutcome};
 use crate::memory::MemoryTier;
@@ -264,8 +265,9 @@ impl Core {
             self.pump();
             let next = self.next_deadline.get();
             self.armed.set(next);
-            // What wakes the timer early is a deadline before the one that it waits for.
-            let nap = next.since(clock::timestamp()).min(Duration::from_secs(1));
+            // What wakes the timer early is a deadline before the one that it waits for. It always waits, if
+            // only for its turn: a deadline that stays in the past must not keep this core to itself.
+            let nap = next.since(clock::timestamp()).clamp(TURN, Duration::from_secs(1));
             or(self.timer.wait(), async {
                 glommio::timer::sleep(nap).await;
             })

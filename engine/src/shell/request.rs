@@ -195,11 +195,16 @@ pub fn get_from_memory(
 ) -> Result<(), Key> {
     let core = &connection.core;
     let call = read_call(header, key, started);
-    if core.shared.home(call.name.hash) != core.id || !connection.has_room() {
+    // What is not answered here is looked up by its home, and counted there.
+    let whole_object = || {
+        let memory = core.memory.borrow();
+        memory.peek(call.name.hash, Record::OBJECT).is_some_and(|held| held.meta.kind != PartKind::Head)
+    };
+    if core.shared.home(call.name.hash) != core.id || !connection.has_room() || !whole_object() {
         return Err(call.name.key);
     }
     match home::read_memory(core, &call) {
-        Some(Reply::Record(record)) if record.meta.kind != PartKind::Head => {
+        Some(Reply::Record(record)) => {
             send_record(connection, header, record);
             core.counters.latency(Op::Get, clock::timestamp().since(started));
             Ok(())

@@ -84,7 +84,7 @@ pub async fn stop(core: &Rc<Core>) {
         shard.begin_close();
     }
     core.pump();
-    wait_until(DRAIN_MAX, || shards.iter().all(|shard| shard.closed())).await;
+    wait_until(DRAIN_MAX, || shards.iter().all(|shard| shard.closed() && !shard.writing_through.get())).await;
     for shard in &shards {
         if !shard.closed() {
             tracing::warn!(

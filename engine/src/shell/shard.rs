@@ -171,7 +171,7 @@ impl Shard {
 
     /// Whether the store has nothing under way any more.
     pub fn closed(&self) -> bool {
-        self.store.borrow().closed() && !self.writing_through.get()
+        self.store.borrow().closed()
     }
 
     /// Gives a slab back to the store.

@@ -17,10 +17,12 @@ use std::time::Duration;
 use super::core::Core;
 use super::limits::{HOUSEKEEPING, WATCH_PERIODS};
 
+/// Too short for anything but the way through the runtime; no time at all would be over at once.
+pub const TURN: Duration = Duration::from_micros(1);
+
 /// Waits until the runtime has looked at its devices, sockets and timers again.
 pub async fn turn() {
-    // Too short for anything but the way through the runtime; none at all would be over at once.
-    glommio::timer::sleep(Duration::from_micros(1)).await;
+    glommio::timer::sleep(TURN).await;
 }
 
 /// Keeps timers in the runtime, so that no sleep over ready tasks is longer than a few of them: a core

@@ -265,7 +265,7 @@ impl<D: Buffers> Store<D> {
 
     /// When [`Store::tick`] is to be called.
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        self.health.probe_at.filter(|_| self.persist.is_none())
+        self.health.probe_at.filter(|_| self.persist.is_none() && !self.closed())
     }
 
     /// Time has passed: a device that was set aside is tried again.
