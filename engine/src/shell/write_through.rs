@@ -1,8 +1,8 @@
 //! Writes zeroes to the slabs of a new file before they are first used, in the background: the file system
 //! then has nothing left to do for a block when its first part comes.
 //!
-//! Only while the shard has nothing else to do, and slowly: it costs the clients nothing, and a daemon that
-//! lives for a moment only next to nothing.
+//! Only while the shard has nothing else to do, and slowly: a request meets one such write at most, and a daemon that
+//! lives for a moment only writes next to nothing.
 
 use std::rc::Rc;
 
