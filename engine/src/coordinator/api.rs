@@ -211,18 +211,14 @@ pub enum WriteOutcome {
         /// The newer version.
         version: Version,
     },
-    /// The quorum was not reached, but a read may find the version (now, later, or never).
+    /// The quorum was not reached, but enough may have been stored for a read to find the version (now, later, or
+    /// never), or not to find the former one.
     Indeterminate,
     /// The deadline had passed before anything was sent.
     DeadlineExceeded,
-    /// Too many targets refused for want of room, and no read will find the version.
+    /// Too many targets refused for want of room: no read will find the version, and a former one is as it was.
     Overloaded,
-    /// Too many targets failed, and no read will find the version.
-    Failed {
-        /// Targets that did not store their part.
-        failed: u8,
-    },
-    /// Too many shards find the version too far ahead of their clocks; no read will find it.
+    /// Too many shards find the version too far ahead of their clocks; otherwise as `Overloaded`.
     ClockAhead {
         /// The furthest that was answered, in microseconds.
         ahead_us: u64,

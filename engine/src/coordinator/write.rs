@@ -35,8 +35,9 @@ pub(super) struct WriteOp {
     pub(super) id: OpId,
     pub(super) name: RecordName,
     version: Version,
-    /// Parts that make the version readable.
-    k: usize,
+    /// Parts of it that make a difference: with so many the version may be read, or a former one of as many parts
+    /// can no longer be.
+    matters: usize,
     /// Parts that make it acknowledged.
     quorum: usize,
     answer_by: Timestamp,
@@ -82,7 +83,7 @@ impl WriteOp {
         WriteOp {
             id: OpId(0),
             version: meta.version,
-            k: code.k(),
+            matters: code.k().min(code.m() + 1),
             quorum,
             answer_by: desk.config.answer_by(request.deadline, now.mono),
             deadline: request.deadline,
@@ -166,30 +167,27 @@ impl WriteOp {
         }
         let visible = stored + self.count(|fate| fate == Fate::Unknown);
         let out_of_reach = stored + pending < self.quorum;
-        if out_of_reach && visible >= self.k {
+        if out_of_reach && visible >= self.matters {
             return Step::Refuse(WriteOutcome::Indeterminate);
         }
         if now.mono >= self.answer_by {
-            let may_be_visible = visible + pending >= self.k;
-            return Step::Refuse(if may_be_visible { WriteOutcome::Indeterminate } else { self.refusal() });
+            let may_matter = visible + pending >= self.matters;
+            return Step::Refuse(if may_matter { WriteOutcome::Indeterminate } else { self.refusal() });
         }
         if out_of_reach && pending == 0 { Step::Refuse(self.refusal()) } else { Step::Wait(self.answer_by) }
     }
 
-    /// Why too few targets stored their part, where it is certain that no read will find any.
+    /// Why too few targets stored their part, where it is certain that no read will find any, and that a former
+    /// version is as it was.
     fn refusal(&self) -> WriteOutcome {
         let ahead = |&(_, fate): &(TargetIndex, Fate)| match fate {
             Fate::Ahead(ahead_us) => Some(ahead_us),
             _ => None,
         };
-        if let Some(ahead_us) = self.parts.iter().filter_map(ahead).max() {
-            return WriteOutcome::ClockAhead { ahead_us };
+        match self.parts.iter().filter_map(ahead).max() {
+            Some(ahead_us) => WriteOutcome::ClockAhead { ahead_us },
+            None => WriteOutcome::Overloaded,
         }
-        let failed = self.count(|fate| fate == Fate::Unknown);
-        if self.count(|fate| fate == Fate::Refused) > failed {
-            return WriteOutcome::Overloaded;
-        }
-        WriteOutcome::Failed { failed: self.count(|fate| fate != Fate::Stored) as u8 }
     }
 
     /// Withdraws all that is in flight.

@@ -12,7 +12,6 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 use glommio::net::TcpStream;
-use glommio::sync::Semaphore;
 use hedgerow_wire::frame::{FrameHeader, Op, Status};
 use hedgerow_wire::limits::FRAME_HEADER_LEN;
 use hedgerow_wire::messages::ErrorDetail;
@@ -23,6 +22,7 @@ use super::core::Core;
 use super::limits::CONNECTION_GETS_MAX;
 use super::oneshot::{Bell, Signal};
 use super::outgoing::{Body, OutFrame};
+use super::permits::Permits;
 use super::put_body::PutBody;
 
 /// The connections that a core serves.
@@ -108,7 +108,7 @@ pub struct Connection {
     /// Rung when the peer has taken something.
     pub(super) taken: Bell,
     /// Turns to fetch: each may bring a stripe that waits to be sent.
-    pub(super) gets: Semaphore,
+    pub(super) gets: Rc<Permits>,
 }
 
 /// Serves a connection until either side ends it.
@@ -130,7 +130,7 @@ pub async fn serve(core: Rc<Core>, stream: TcpStream) {
         waiting_since: Cell::new(Some(clock::timestamp())),
         blocked_since: Cell::new(None),
         taken: Bell::default(),
-        gets: Semaphore::new(CONNECTION_GETS_MAX),
+        gets: Permits::new(CONNECTION_GETS_MAX),
         core: core.clone(),
     });
     core.connections.open.borrow_mut().insert(number, connection.clone());

@@ -125,8 +125,7 @@ pub fn start(settings: Settings) -> Result<Daemon, StartError> {
     // It listens already; this makes its backlog longer.
     rustix::net::listen(&listener, LISTEN_BACKLOG).map_err(|errno| refused(errno.into()))?;
     let address = listener.local_addr().map_err(refused)?;
-    let prepared: Vec<Result<u64, DeviceError>> =
-        settings.shards.iter().map(|(path, size)| device::prepare(path, *size)).collect();
+    let prepared = device::prepare_all(&settings.shards);
     let device_bytes = prepared.iter().flatten().sum();
     let shared = Arc::new(share(settings, identity.daemon_id, address, device_bytes));
     let (reports, opened) = mpsc::channel();

@@ -1,7 +1,8 @@
 //! A shard's device: a preallocated file or a block device, opened O_DIRECT.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -30,20 +31,59 @@ pub enum DeviceError {
         path: PathBuf,
     },
     /// Too little room on the file system.
-    #[error("{}: needs {need} bytes, the file system has {free} free: use a smaller --shard-size or another --data folder", path.display())]
+    #[error("{}: new shard files need {need} bytes, the file system has {free} free: use a smaller --shard-size, fewer --shards or another --data folder", path.display())]
     NoSpace {
         /// The device.
         path: PathBuf,
-        /// Bytes asked for.
+        /// Bytes that it and the other files to be made on its file system need.
         need: u64,
         /// Bytes free.
         free: u64,
     },
 }
 
+/// [`prepare`]s all shards. If a file system has no room for all the files that are to be made there, none is.
+pub fn prepare_all(shards: &[(PathBuf, u64)]) -> Vec<Result<u64, DeviceError>> {
+    let mut new_bytes = BTreeMap::new();
+    for (path, size) in shards {
+        if let Some(file_system) = new_file_on(path) {
+            *new_bytes.entry(file_system).or_default() += size;
+        }
+    }
+    let room = |path: &Path| {
+        let need =
+            new_file_on(path).and_then(|file_system| new_bytes.get(&file_system).copied()).unwrap_or(0);
+        let free = free_bytes(folder(path));
+        if need <= free { Ok(()) } else { Err(DeviceError::NoSpace { path: path.to_owned(), need, free }) }
+    };
+    // Looked at before the first file is made.
+    let rooms: Vec<Result<(), DeviceError>> = shards.iter().map(|(path, _)| room(path)).collect();
+    rooms
+        .into_iter()
+        .zip(shards)
+        .map(|(room, (path, size))| room.and_then(|()| prepare(path, *size)))
+        .collect()
+}
+
+/// The file system on which the file at `path` is to be made, if there is none yet, or one without a byte.
+fn new_file_on(path: &Path) -> Option<u64> {
+    let found = std::fs::metadata(path);
+    let to_be_made = found.map_or(true, |found| found.is_file() && found.len() == 0);
+    to_be_made.then(|| std::fs::metadata(folder(path)).ok().map(|found| found.dev())).flatten()
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Bytes free on the file system of a folder; no limit if that cannot be told.
+fn free_bytes(folder: &Path) -> u64 {
+    rustix::fs::statvfs(folder).map_or(u64::MAX, |found| found.f_bavail * found.f_frsize)
+}
+
 /// Makes sure that the file at `path` exists with its blocks allocated and returns its length in
 /// bytes. An existing file or a block device is taken as long as it is; `size` is for a new file.
-pub fn prepare(path: &Path, size: u64) -> Result<u64, DeviceError> {
+fn prepare(path: &Path, size: u64) -> Result<u64, DeviceError> {
     let error = |action| move |source| DeviceError::Io { path: path.to_owned(), action, source };
     let file = std::fs::OpenOptions::new()
         .read(true)
@@ -64,9 +104,10 @@ pub fn prepare(path: &Path, size: u64) -> Result<u64, DeviceError> {
         return Ok(kind.len());
     }
     if let Err(source) = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, size) {
-        // Nothing of a file that could not be made is left behind.
+        // Nothing of a file that could not be made is left behind, before it is looked at what is free.
+        drop(file);
         let _ = std::fs::remove_file(path);
-        let free = rustix::fs::fstatvfs(&file).map_or(0, |s| s.f_bavail * s.f_frsize);
+        let free = free_bytes(folder(path));
         return Err(match source {
             rustix::io::Errno::NOSPC => DeviceError::NoSpace { path: path.to_owned(), need: size, free },
             other => error("allocate its blocks")(other.into()),
@@ -136,7 +177,7 @@ impl Device {
     }
 
     /// Writes all of `buffer` at `offset`, block aligned.
-    pub async fn write(&self, offset: u64, buffer: Rc<DmaBuffer>) -> Result<(), IoError> {
+    async fn write(&self, offset: u64, buffer: Rc<DmaBuffer>) -> Result<(), IoError> {
         let len = buffer.len();
         match self.file.write_rc_at(buffer, offset).await {
             Ok(written) if written == len => Ok(()),

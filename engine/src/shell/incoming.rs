@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::task::Poll;
 
 use futures_lite::AsyncRead;
 use hedgerow_wire::decoder::{Decoder, Step};
@@ -46,10 +47,19 @@ pub enum Ended {
 }
 
 impl Connection {
-    async fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+    /// Receives bytes of the body under way straight into a put's stripe. `None` if the put has ended: what
+    /// comes is not kept.
+    async fn receive_direct(&self, put: &PutBody, decoder: &mut Decoder) -> io::Result<Option<usize>> {
         poll_fn(|cx| {
             let _stage = stages::enter(Stage::Receive);
-            Pin::new(&mut *self.stream.borrow_mut()).poll_read(cx, buffer)
+            // The stripe stays the put's while this waits: one that ends takes nothing of it along.
+            put.receive(decoder.body_remaining(), |room| {
+                let received = Pin::new(&mut *self.stream.borrow_mut()).poll_read(cx, room);
+                if let Poll::Ready(Ok(count)) = received {
+                    decoder.body_received(&room[..count]);
+                }
+                received
+            })
         })
         .await
     }
@@ -80,18 +90,7 @@ impl Connection {
             let direct = frame.destination(decoder.body_remaining());
             let count = match direct {
                 Some(put) => {
-                    let mut stripe = put.take_stripe();
-                    let room = match stripe.room(decoder.body_remaining()) {
-                        Ok(room) => room,
-                        Err(full) => {
-                            put.refuse(too_many_bytes(full));
-                            continue;
-                        }
-                    };
-                    let count = self.receive(room).await?;
-                    decoder.body_received(&room[..count]);
-                    stripe.advance(count);
-                    put.give_back(stripe);
+                    let Some(count) = self.receive_direct(&put, &mut decoder).await? else { continue };
                     self.take_steps(&mut decoder, &mut frame, &[])?;
                     count
                 }

@@ -12,7 +12,7 @@ use crate::slab::layout::SLAB_LEN_DEFAULT;
 pub const CONNECTION_REQUESTS_MAX: usize = 1024;
 /// Objects and stripes that are fetched for one connection at a time; others wait their turn. One that
 /// waits for its client's credit has none.
-pub const CONNECTION_GETS_MAX: u64 = 32;
+pub const CONNECTION_GETS_MAX: usize = 32;
 /// Requests that one core's connections may have under way, for each priority: less important ones are
 /// refused first.
 pub const CORE_REQUESTS_MAX: usize = 8192;
@@ -62,12 +62,15 @@ pub const LISTEN_BACKLOG: i32 = 4096;
 pub const DEVICE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Shorter would take a device at work for one that is stuck.
 pub const DEVICE_TIMEOUT_MIN: Duration = Duration::from_millis(500);
-/// How long after its start a daemon begins to write new files through.
+/// How long after its start a daemon begins to write new files through, and how long it leaves a shard that
+/// is too busy for that alone.
 pub const WRITE_THROUGH_AFTER: Duration = Duration::from_secs(2);
 /// Bytes written through at a time.
 pub const WRITE_THROUGH_CHUNK_BYTES: usize = 1 << 20;
 /// Pause after each, on each shard: about 16 MiB a second.
 pub const WRITE_THROUGH_PAUSE: Duration = Duration::from_millis(60);
+/// How often in a row a shard is found busy before it has the slab back that was to be written through.
+pub const WRITE_THROUGH_BUSY_MAX: u32 = 16;
 /// How often a core looks after its connections and the end of the process.
 pub const HOUSEKEEPING: Duration = Duration::from_millis(50);
 /// How often each of the timers of [`super::turns::stay_awake`] wakes a core that has something to do;

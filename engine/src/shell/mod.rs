@@ -25,6 +25,7 @@ mod member;
 mod oneshot;
 mod opening;
 mod outgoing;
+mod permits;
 mod put;
 mod put_body;
 mod request;

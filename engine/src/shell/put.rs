@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use futures_lite::future::or;
 use hedgerow_wire::frame::{FrameHeader, Op, Status, flags};
 use hedgerow_wire::part::RecordName;
 use hedgerow_wire::time::Timestamp;
@@ -181,7 +182,8 @@ impl Put {
             under_way.failure()?;
             self.write_stripe(&under_way, version, index, stripe);
             index += 1;
-            next = self.next().await?;
+            // A client that waits for credit sends nothing more: a stripe that failed ends the put.
+            next = or(under_way.fail(), self.next()).await?;
         };
         under_way.wait_below(1).await;
         under_way.failure()?;
@@ -231,6 +233,14 @@ impl StripesUnderWay {
     async fn wait_below(&self, limit: usize) {
         while self.count.get() >= limit {
             self.signal.wait().await;
+        }
+    }
+
+    /// Waits until a stripe could not be written.
+    async fn fail<T>(&self) -> Result<T, Failure> {
+        loop {
+            self.signal.wait().await;
+            self.failure()?;
         }
     }
 

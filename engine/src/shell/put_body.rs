@@ -2,8 +2,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 
 use futures_lite::future::or;
 use hedgerow_wire::checksum::crc32c;
@@ -22,7 +24,7 @@ use super::limits::{BODY_BYTES_MAX, BODY_ROOM_BYTES_MIN};
 use super::oneshot::Signal;
 
 /// The stripe that is coming in.
-pub struct Stripe {
+struct Stripe {
     buffer: BodyBuffer,
     /// Where in the object it begins.
     start: u64,
@@ -42,14 +44,9 @@ impl Stripe {
     }
 
     /// The place for some of the next `remaining` bytes of a frame's body.
-    pub fn room(&mut self, remaining: usize) -> Result<&mut [u8], Full> {
+    fn room(&mut self, remaining: usize) -> Result<&mut [u8], Full> {
         let (want, padded_len) = (remaining.min(self.left()), self.padded_len(self.len_max));
         self.buffer.room(want, padded_len)
-    }
-
-    /// `count` bytes have come into [`Stripe::room`].
-    pub fn advance(&mut self, count: usize) {
-        self.buffer.advance(count);
     }
 
     /// Takes the first of `bytes`, and says how many.
@@ -156,34 +153,49 @@ impl PutBody {
         Stripe { buffer, start: self.striped.get(), len_max, code }
     }
 
-    /// The stripe that is coming in, to be filled and given back.
-    pub fn take_stripe(&self) -> Stripe {
-        let taken = self.stripe.borrow_mut().take();
-        taken.unwrap_or_else(|| self.new_stripe())
+    /// Lets `fill` add to the stripe that is coming in; what it adds is not looked at if there is no room for it:
+    /// that ends the put.
+    fn fill<T>(&self, fill: impl FnOnce(&mut Stripe) -> Result<T, Full>) -> Option<T> {
+        let filled = {
+            let mut coming = self.stripe.borrow_mut();
+            let stripe = coming.get_or_insert_with(|| self.new_stripe());
+            let filled = fill(stripe);
+            if stripe.left() == 0 {
+                self.striped.set(self.striped.get() + stripe.len_max as u64);
+                self.unverified.borrow_mut().extend(coming.take());
+            }
+            filled
+        };
+        filled.map_err(|full| self.refuse(too_many_bytes(full))).ok()
     }
 
-    /// Gives back what [`PutBody::take_stripe`] gave, with more bytes in it.
-    pub fn give_back(&self, stripe: Stripe) {
-        if self.ended.get() {
-            return;
+    /// Has some of the next `remaining` bytes of a frame received by `read` straight into their place; how many
+    /// it says have come. `None` if the put has ended.
+    pub fn receive(
+        &self,
+        remaining: usize,
+        read: impl FnOnce(&mut [u8]) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<Option<usize>>> {
+        if !self.wants_bytes() {
+            return Poll::Ready(Ok(None));
         }
-        if stripe.left() == 0 {
-            self.striped.set(self.striped.get() + stripe.len_max as u64);
-            self.unverified.borrow_mut().push(stripe);
-        } else {
-            *self.stripe.borrow_mut() = Some(stripe);
-        }
+        let received = self.fill(|stripe| {
+            let received = read(stripe.room(remaining)?);
+            if let Poll::Ready(Ok(count)) = received {
+                stripe.buffer.advance(count);
+            }
+            Ok(received)
+        });
+        received.map_or(Poll::Ready(Ok(None)), |received| received.map_ok(Some))
     }
 
     /// Takes bytes that came in the connection's receive buffer.
     pub fn append(&self, mut bytes: &[u8]) {
-        while !bytes.is_empty() && self.wants_bytes() {
-            let mut stripe = self.take_stripe();
-            match stripe.append(bytes) {
-                Ok(count) => bytes = &bytes[count..],
-                Err(full) => self.refuse(too_many_bytes(full)),
-            }
-            self.give_back(stripe);
+        while !bytes.is_empty()
+            && self.wants_bytes()
+            && let Some(count) = self.fill(|stripe| stripe.append(bytes))
+        {
+            bytes = &bytes[count..];
         }
     }
 

@@ -6,7 +6,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_lite::future::or;
-use glommio::sync::Permit;
 use hedgerow_wire::checksum::crc32c_combine;
 use hedgerow_wire::frame::{FrameHeader, Op, Status, flags};
 use hedgerow_wire::part::{PartKind, PartMeta, RecordName};
@@ -21,6 +20,7 @@ use super::control;
 use super::home::{self, Call, Pieces, ReadCall, RecordReply, Reply};
 use super::limits::STREAM_STRIPES_AHEAD;
 use super::outgoing::Body;
+use super::permits::Permit;
 use super::{member, put};
 
 /// Serves a request whose frame is complete.
@@ -173,9 +173,9 @@ fn pieces_checksum(pieces: &Pieces<PartBytes>) -> u32 {
 }
 
 /// A turn to fetch something for a connection: the answers that it has not taken bound how much.
-async fn turn(connection: &Connection, deadline: Timestamp) -> Option<Permit<'_>> {
+async fn turn(connection: &Connection, deadline: Timestamp) -> Option<Permit> {
     let turn = async {
-        let permit = connection.gets.acquire_permit(1).await.ok()?;
+        let permit = connection.gets.take().await?;
         connection.room_to_send(deadline).await.then_some(permit)
     };
     let late = async {
@@ -264,9 +264,9 @@ struct GetStream<'a> {
 }
 
 /// A stripe that is being fetched, and the turn that it was given until it is sent.
-type Fetch<'a> = (glommio::Task<Reply<PartBytes>>, Permit<'a>);
+type Fetch = (glommio::Task<Reply<PartBytes>>, Permit);
 
-impl<'a> GetStream<'a> {
+impl GetStream<'_> {
     async fn run(&self, mut answer: FrameHeader) {
         let stripe_size = u64::from(self.head.stripe_size);
         let (first, end) = (answer.offset, answer.offset + answer.length);
@@ -274,7 +274,7 @@ impl<'a> GetStream<'a> {
             return self.connection.send(answer, Body::Empty, 0);
         }
         let mut stripes = (first / stripe_size..=(end - 1) / stripe_size).peekable();
-        let mut ahead: VecDeque<Fetch<'a>> = VecDeque::new();
+        let mut ahead: VecDeque<Fetch> = VecDeque::new();
         let mut offset = first;
         loop {
             while ahead.len() < STREAM_STRIPES_AHEAD
@@ -310,7 +310,7 @@ impl<'a> GetStream<'a> {
     /// credit for it and the connection has a turn and room; so what waits for a client holds nothing.
     /// With `wait` nothing if the deadline comes first, else nothing if it cannot begin at once: a
     /// stream that holds turns never waits for another one.
-    async fn fetch(&self, stripe: u64, wanted: Range<u64>, wait: bool) -> Option<Fetch<'a>> {
+    async fn fetch(&self, stripe: u64, wanted: Range<u64>, wait: bool) -> Option<Fetch> {
         let stripe_size = u64::from(self.head.stripe_size);
         let begin = stripe * stripe_size;
         let stripe_len = stripe_size.min(self.head.object_len - begin);
@@ -321,7 +321,7 @@ impl<'a> GetStream<'a> {
             turn(self.connection, self.answer_by).await?
         } else {
             (self.request.credit.get() >= len && self.connection.has_room()).then_some(())?;
-            self.connection.gets.try_acquire_permit(1).ok()?
+            self.connection.gets.try_take()?
         };
         self.request.credit.set(self.request.credit.get() - len);
         Some((self.start(stripe, stripe_len, share), turn))

@@ -33,10 +33,12 @@ pub struct Shard {
     pub device: Rc<Device>,
     /// What is done to it on purpose.
     pub faults: RefCell<Faults>,
-    /// Device operations under way, those that a fault holds back included. Their numbers rise with time.
-    under_way: RefCell<BTreeMap<IoId, &'static str>>,
+    /// Device operations begun.
+    begun: Cell<u64>,
+    /// Those of them that are under way, those that a fault holds back included.
+    under_way: RefCell<BTreeMap<u64, &'static str>>,
     /// The oldest of them, and how often in a row it was the oldest when somebody looked.
-    oldest: Cell<(Option<IoId>, u32)>,
+    oldest: Cell<(Option<u64>, u32)>,
     /// A slab is lent, to be written through.
     pub writing_through: Cell<bool>,
     /// Why the shard is set aside for good.
@@ -56,6 +58,7 @@ impl Shard {
             store: RefCell::new(store),
             device,
             faults: RefCell::default(),
+            begun: Cell::new(0),
             under_way: RefCell::default(),
             oldest: Cell::default(),
             writing_through: Cell::default(),
@@ -138,11 +141,11 @@ impl Shard {
     /// `limit`; whether it did. Called once in each [`HOUSEKEEPING`]: its calls are the clock, so that a process that was
     /// stopped for long, and its device with it, does not take the device for a stuck one.
     pub fn give_up_if_stuck(&self, limit: Duration) -> bool {
-        let oldest = self.under_way.borrow().first_key_value().map(|(&io, &what)| (io, what));
+        let oldest = self.under_way.borrow().first_key_value().map(|(&number, &what)| (number, what));
         let (before, looks) = self.oldest.get();
-        let Some((io, what)) = oldest else { return false };
-        let looks = if before == Some(io) { looks + 1 } else { 0 };
-        self.oldest.set((Some(io), looks));
+        let Some((number, what)) = oldest else { return false };
+        let looks = if before == Some(number) { looks + 1 } else { 0 };
+        self.oldest.set((Some(number), looks));
         if HOUSEKEEPING * looks <= limit || self.stuck.borrow().is_some() {
             return false;
         }
@@ -174,9 +177,9 @@ impl Shard {
         self.store.borrow().closed()
     }
 
-    /// Gives a slab back to the store.
-    pub fn take_back(&self, lent: LentSlab) {
-        self.store.borrow_mut().take_back(lent);
+    /// Gives a slab back to the store, which lends it again if it was not used.
+    pub fn take_back(&self, lent: LentSlab, used: bool) {
+        self.store.borrow_mut().take_back(lent, used);
         self.dirty.set(true);
     }
 
@@ -206,16 +209,14 @@ impl Shard {
 
     /// Starts a device operation; its completion is the store's next event.
     fn start(self: &Rc<Self>, core: &Rc<Core>, operation: DeviceEffect) {
-        let write = matches!(operation, DeviceEffect::Write { .. });
         if let DeviceEffect::Read { len, .. } = &operation {
             self.read_bytes.set(self.read_bytes.get() + *len as u64);
         }
-        let verdict = self.faults.borrow_mut().judge(write, clock::timestamp());
-        self.under_way.borrow_mut().insert(operation.io(), operation.name());
+        let watched = self.watch(&operation);
         let (shard, core) = (self.clone(), core.clone());
         core.clone().spawn(stages::within(Stage::Device, async move {
-            let (io, result) = shard.perform(operation, verdict).await;
-            shard.under_way.borrow_mut().remove(&io);
+            let (io, result) = shard.perform(operation).await;
+            drop(watched);
             {
                 let _stage = stages::enter(Stage::Verify);
                 shard.store.borrow_mut().complete(io, result, clock::now());
@@ -225,16 +226,38 @@ impl Shard {
         }));
     }
 
-    /// Reads the device outside of the store, with this shard's faults.
-    pub async fn read_outside(&self, offset: u64, len: usize) -> Result<DeviceBuffer, IoError> {
-        let verdict = self.faults.borrow_mut().judge(false, clock::timestamp());
-        match self.perform(DeviceEffect::Read { io: IoId(0), offset, len }, verdict).await {
-            (_, IoResult::Read(read)) => read,
-            (_, IoResult::Done(_)) => unreachable!("a read gives a buffer"),
+    /// Reads what the store has not asked for, watched and with this shard's faults like all that it has.
+    pub async fn read_outside(self: &Rc<Self>, offset: u64, len: usize) -> Result<DeviceBuffer, IoError> {
+        match self.perform_outside(DeviceEffect::Read { io: IoId(0), offset, len }).await {
+            IoResult::Read(read) => read,
+            IoResult::Done(_) => unreachable!("a read gives a buffer"),
         }
     }
 
-    async fn perform(&self, operation: DeviceEffect, verdict: Verdict) -> (IoId, IoResult<DmaBuffers>) {
+    /// Writes what the store has not asked for, likewise. To slabs that are lent only.
+    pub async fn write_outside(self: &Rc<Self>, offset: u64, buf: DeviceBuffer) -> Result<(), IoError> {
+        match self.perform_outside(DeviceEffect::Write { io: IoId(0), offset, buf }).await {
+            IoResult::Done(written) => written,
+            IoResult::Read(_) => unreachable!("a write gives no buffer"),
+        }
+    }
+
+    async fn perform_outside(self: &Rc<Self>, operation: DeviceEffect) -> IoResult<DmaBuffers> {
+        let _watched = self.watch(&operation);
+        self.perform(operation).await.1
+    }
+
+    /// An operation is under way until what this gives is dropped.
+    fn watch(self: &Rc<Self>, operation: &DeviceEffect) -> Watched {
+        let number = self.begun.get();
+        self.begun.set(number + 1);
+        self.under_way.borrow_mut().insert(number, operation.name());
+        Watched { shard: self.clone(), number }
+    }
+
+    async fn perform(&self, operation: DeviceEffect) -> (IoId, IoResult<DmaBuffers>) {
+        let write = matches!(operation, DeviceEffect::Write { .. });
+        let verdict = self.faults.borrow_mut().judge(write, clock::timestamp());
         if verdict == Verdict::default() {
             return self.device.perform(operation).await;
         }
@@ -260,5 +283,17 @@ impl Shard {
             }
             other => other,
         }
+    }
+}
+
+/// A device operation under way.
+struct Watched {
+    shard: Rc<Shard>,
+    number: u64,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.shard.under_way.borrow_mut().remove(&self.number);
     }
 }

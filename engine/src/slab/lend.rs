@@ -22,7 +22,7 @@ pub struct LentSlab {
 }
 
 impl<D: Buffers> Store<D> {
-    /// Lends a free slab that never held anything since the device was opened, each once, as long as more
+    /// Lends a free slab that never held anything since the device was opened, each once if it is used, as long as more
     /// are free than eviction keeps.
     pub fn lend(&mut self) -> Option<LentSlab> {
         if self.closing != Closing::Open || self.health.stuck || self.health.probe_at.is_some() {
@@ -33,8 +33,8 @@ impl<D: Buffers> Store<D> {
         Some(LentSlab { slab, offset: slab_start(slab, slab_len), len: u64::from(slab_len) })
     }
 
-    /// Takes a slab back; it must hold zeroes, or what it held before.
-    pub fn take_back(&mut self, lent: LentSlab) {
-        self.slabs.take_back(lent.slab);
+    /// Takes a slab back; it must hold zeroes, or what it held before. It is lent again if it was not `used`.
+    pub fn take_back(&mut self, lent: LentSlab, used: bool) {
+        self.slabs.take_back(lent.slab, used);
     }
 }

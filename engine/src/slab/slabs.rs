@@ -122,7 +122,7 @@ impl Slabs {
         Some(slab)
     }
 
-    /// Lends the next slab that never held anything, once each, if more than `keep` are free.
+    /// Lends the next slab that never held anything, once each if it is used, if more than `keep` are free.
     pub(super) fn lend(&mut self, keep: u32) -> Option<u32> {
         if self.free_count() <= keep {
             return None;
@@ -137,11 +137,11 @@ impl Slabs {
         Some(slab)
     }
 
-    /// Takes a slab back that was lent: the next one to be written to.
-    pub(super) fn take_back(&mut self, slab: u32) {
+    /// Takes a slab back that was lent: the next one to be written to. One that was not `used` may be lent again.
+    pub(super) fn take_back(&mut self, slab: u32, used: bool) {
         let entry = &mut self.slabs[slab as usize];
         assert!(entry.state == SlabState::Lent, "slab {slab} is given back and is {entry:?}");
-        entry.state = SlabState::Free;
+        (entry.state, entry.lent) = (SlabState::Free, used);
         self.free.push_front(slab);
     }
 

@@ -4,7 +4,7 @@ use hedgerow_client::{Client, Error};
 use hedgerow_wire::frame::{FrameHeader, Op, Status};
 
 use crate::content::content;
-use crate::harness::{Daemon, Setup, counter_of, eventually};
+use crate::harness::{Daemon, Setup, counter, counter_of, eventually};
 use crate::raw::{Raw, frame, key, request};
 
 const MIB: u64 = 1 << 20;
@@ -100,4 +100,26 @@ async fn parts_that_do_not_end_are_bounded() {
         client.put("after", content(2, 100_000)).await.unwrap();
         println!("round {round}: {} MiB more after they are gone", grown_mib(&daemon, before));
     }
+}
+
+/// The connection stays in the middle of a frame; what came of it is let go with its put.
+#[tokio::test]
+async fn a_put_that_is_over_holds_nothing_though_its_frame_is_not() {
+    let setup = Setup::new("4+2");
+    let daemon = setup.start();
+    let client = daemon.client().await;
+    let mut raw = Raw::greeted(daemon.address);
+    let first = FrameHeader { object_len: MIB, deadline_budget_us: 1_000_000, ..request(Op::Put, 9) };
+    let bytes = frame(&first, Some(&key("object")), &content(1, MIB as usize));
+    raw.send_bytes(&bytes[..bytes.len() / 2]);
+    eventually("half of it is held", || async {
+        (counter(&client, "request_body_bytes").await >= MIB / 2).then_some(())
+    })
+    .await;
+    raw.expect(Op::Put, 9, Status::DeadlineExceeded);
+    nothing_held(&client).await;
+    raw.send_bytes(&bytes[bytes.len() / 2..]);
+    raw.expect_open();
+    nothing_held(&client).await;
+    assert!(client.get("object").await.unwrap().is_none());
 }

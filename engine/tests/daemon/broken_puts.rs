@@ -139,6 +139,21 @@ async fn a_put_that_ends_early_says_whether_anything_was_written() {
     }
 }
 
+/// Its client has more to send, and waits for the credit that stripes bring when they are written.
+#[tokio::test]
+async fn a_put_whose_stripe_fails_is_answered_at_once() {
+    let setup = Setup::new("4+2");
+    let daemon = setup.start();
+    let client = daemon.client().await;
+    let first = FrameHeader { deadline_budget_us: 60_000_000, ..request(Op::Put, HalfPut::ID) };
+    let mut half = HalfPut::begin(&daemon, first, 2);
+    let newer = client.put("object", content(1, OLD)).await.unwrap().version;
+    half.send_stripe();
+    let answer = half.answer();
+    assert_eq!((answer.status, answer.version), (Status::Superseded, newer));
+    assert_same("the newer object", &client.get("object").await.unwrap().unwrap().bytes, &content(1, OLD));
+}
+
 /// What is left of an object whose overwriting broke off does not stand in the way of a new one.
 #[tokio::test]
 async fn an_object_whose_overwriting_broke_off_can_be_written_anew() {

@@ -87,6 +87,21 @@ fn a_folder_that_cannot_be_used_is_named() {
     }
 }
 
+/// There would be room for one of them.
+#[test]
+fn new_files_without_room_for_all_of_them_are_not_made() {
+    let found = rustix::fs::statvfs(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let free_mib = (found.f_bavail * found.f_frsize) >> 20;
+    let setup = Setup::new("1+1").shard_size(&format!("{}M", free_mib / 4 * 3));
+    let failed = setup.try_start(&[]).err().expect("no room");
+    assert_eq!(failed.status.code(), Some(1), "{failed:?}");
+    for text in ["shard-0", "shard-1", "free", "--shard-size", "--data"] {
+        assert!(failed.stderr.contains(text), "'{text}' is not in {}", failed.stderr);
+    }
+    assert!(!setup.shard(0).exists() && !setup.shard(1).exists());
+    setup.shard_size("256M").start().stop();
+}
+
 #[tokio::test]
 async fn printed_settings_start_the_same_daemon() {
     let setup = Setup::new("1+1");

@@ -49,6 +49,27 @@ async fn a_shard_whose_device_never_answers_is_set_aside_until_the_next_start() 
     }
 }
 
+/// Nobody uses the shard: what writes its new file through finds it out.
+#[tokio::test]
+async fn a_device_that_never_completes_what_writes_a_file_through_is_stuck_too() {
+    let setup = Setup::new("1+1").flag("--device-timeout-ms=600");
+    let daemon = setup.start();
+    let client = daemon.client().await;
+    eventually("files are being written through", || async {
+        (counter(&client, "written_through_bytes").await > 0).then_some(())
+    })
+    .await;
+    inject(&client, 0, FaultKind::Vanish, Duration::from_secs(600)).await;
+    let stuck = eventually("the shard is set aside", || async {
+        let stats = shard_stats(&client, 0).await;
+        (stats.state == ShardState::SetAside).then_some(stats)
+    })
+    .await;
+    assert!(stuck.reason.contains("a write"), "{}", stuck.reason);
+    assert_eq!(shard_stats(&client, 1).await.state, ShardState::Serving);
+    daemon.stop();
+}
+
 #[tokio::test]
 async fn operations_that_take_their_time_set_nothing_aside() {
     let setup = Setup::new("1+1").flag("--device-timeout-ms=600");

@@ -35,10 +35,12 @@ fn a_write_is_acknowledged_at_the_quorum() {
 }
 
 #[test]
-fn what_no_read_can_find_has_failed() {
-    let mut mixed = vec![Some(Answer::Overloaded); 3];
-    mixed.extend(vec![Some(Answer::Failed); 3]);
-    check("4+2", &mixed, |_| WriteOutcome::Failed { failed: 6 });
+fn what_makes_no_difference_to_any_read_is_refused() {
+    // Two of six parts: the former version's other four are there.
+    check("4+2", &vec![Some(Answer::Overloaded); 4], |_| WriteOutcome::Overloaded);
+    let mut mixed = vec![Some(Answer::Overloaded); 4];
+    mixed.extend(vec![Some(Answer::Failed); 2]);
+    check("4+2", &mixed, |_| WriteOutcome::Overloaded);
     check("4+2", &vec![Some(Answer::Overloaded); 6], |_| WriteOutcome::Overloaded);
     let ahead = |ahead_us| Some(Answer::ClockAhead { ahead_us });
     check("1+2", &[ahead(5), ahead(7), ahead(6)], |_| WriteOutcome::ClockAhead { ahead_us: 7 });
@@ -48,6 +50,11 @@ fn what_no_read_can_find_has_failed() {
 fn what_a_read_may_find_is_indeterminate() {
     // Four of six parts: readable, but short of the quorum of five.
     check("4+2", &vec![Some(Answer::Overloaded); 2], |_| WriteOutcome::Indeterminate);
+    // Three of six: not readable, but neither is what they may have taken the place of.
+    check("4+2", &vec![Some(Answer::Overloaded); 3], |_| WriteOutcome::Indeterminate);
+    let mut mixed = vec![Some(Answer::Overloaded); 3];
+    mixed.extend(vec![Some(Answer::Failed); 3]);
+    check("4+2", &mixed, |_| WriteOutcome::Indeterminate);
     // A device that failed may hold the part all the same.
     check("1+2", &vec![Some(Answer::Failed); 3], |_| WriteOutcome::Indeterminate);
     check("1+2", &[Some(Answer::Overloaded), Some(Answer::Overloaded)], |_| WriteOutcome::Indeterminate);

@@ -142,8 +142,8 @@ fn write_failure(outcome: &WriteOutcome) -> Reply<PartBytes> {
         WriteOutcome::Indeterminate => Reply::Status(Status::Indeterminate),
         WriteOutcome::DeadlineExceeded => Reply::Status(Status::DeadlineExceeded),
         WriteOutcome::Overloaded => Reply::Status(Status::Overloaded),
+        WriteOutcome::ClockAhead { .. } => Reply::Status(Status::Unavailable),
         WriteOutcome::Acknowledged { .. } => unreachable!("an acknowledgement is no failure"),
-        _ => Reply::Status(Status::Unavailable),
     }
 }
 

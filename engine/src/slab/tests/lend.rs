@@ -29,7 +29,7 @@ fn holds(world: &mut World, (key, version): (u32, Version)) -> bool {
 }
 
 #[test]
-fn slabs_are_lent_once_each_while_enough_are_free() {
+fn slabs_that_are_used_are_lent_once_each_while_enough_are_free() {
     let mut world = World::new(SLABS, SLAB, 5, |_| {});
     let mut lent = Vec::new();
     while let Some(slab) = world.store().lend() {
@@ -41,7 +41,11 @@ fn slabs_are_lent_once_each_while_enough_are_free() {
     let mut offsets: Vec<u64> = lent.iter().map(|slab| slab.offset).collect();
     offsets.dedup();
     assert_eq!(offsets.len(), lent.len());
-    lent.into_iter().for_each(|slab| world.store().take_back(slab));
+    let count = lent.len();
+    lent.into_iter().for_each(|slab| world.store().take_back(slab, false));
+    let lent: Vec<LentSlab> = std::iter::from_fn(|| world.store().lend()).collect();
+    assert_eq!(lent.len(), count, "those that were not used are lent again");
+    lent.into_iter().for_each(|slab| world.store().take_back(slab, true));
     let again: Vec<LentSlab> = std::iter::from_fn(|| world.store().lend()).collect();
     assert!(again.len() <= 3, "those that were lent are not lent again: {}", again.len());
 }
@@ -60,7 +64,7 @@ fn nothing_is_written_to_a_slab_that_is_lent() {
         }
         if let Some(lent) = lent {
             write_through(&mut world, &lent);
-            world.store().take_back(lent);
+            world.store().take_back(lent, true);
         }
     }
     let held = parts.into_iter().filter(|&part| holds(&mut world, part)).count();
