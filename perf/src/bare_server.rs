@@ -12,6 +12,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -38,8 +39,10 @@ pub const MEMORY_BYTES: u64 = 64 << 20;
 /// Bytes that puts write before they begin again in front.
 const PUT_BYTES: u64 = 1 << 30;
 const BLOCK_LEN: usize = 4096;
-/// As the daemon's.
+/// As the daemon's: how long it looks for something to do, and how long the runtime does by itself.
 const SPIN: Duration = Duration::from_micros(50);
+const SPIN_RUNTIME: Duration = Duration::from_micros(5);
+const TURN: Duration = Duration::from_micros(1);
 const RECEIVE_BYTES: usize = 256 << 10;
 const IOV_MAX: usize = 64;
 
@@ -100,6 +103,9 @@ struct Bare {
     checksums: [[Vec<u32>; SIZES.len()]; 2],
     receive: RefCell<Vec<u8>>,
     queue: TaskQueueHandle,
+    /// Something came since it was last looked.
+    stirred: Cell<bool>,
+    looking: RefCell<Option<Waker>>,
 }
 
 struct Peer {
@@ -116,7 +122,8 @@ pub fn serve(folder: &Path, core: usize) -> Result<()> {
     let puts = folder.join("bare-puts");
     write_zeroes(&puts, PUT_BYTES)?;
     let (memory, in_memory) = memory_objects();
-    let builder = LocalExecutorBuilder::new(Placement::Fixed(core)).spin_before_park(SPIN).ring_depth(1024);
+    let builder =
+        LocalExecutorBuilder::new(Placement::Fixed(core)).spin_before_park(SPIN_RUNTIME).ring_depth(1024);
     let handle = builder
         .spawn(move || async move {
             let queue =
@@ -148,7 +155,10 @@ async fn listen(
         checksums,
         receive: RefCell::new(vec![0; RECEIVE_BYTES]),
         queue,
+        stirred: Cell::new(false),
+        looking: RefCell::default(),
     });
+    spawn(queue, bare.clone().look());
     let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| anyhow::anyhow!("{error}"))?;
     let address = listener.local_addr().map_err(|error| anyhow::anyhow!("{error}"))?;
     println!("listening on {address}");
@@ -173,8 +183,39 @@ fn spawn(queue: TaskQueueHandle, task: impl Future<Output = ()> + 'static) {
 }
 
 impl Bare {
+    fn stir(&self) {
+        self.stirred.set(true);
+        if let Some(waker) = self.looking.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// As the daemon's `turns::look`: its rings are set up in the same way.
+    async fn look(self: Rc<Self>) {
+        loop {
+            poll_fn(|cx| {
+                *self.looking.borrow_mut() = Some(cx.waker().clone());
+                if self.stirred.get() { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+            let mut last = clock::now_ns();
+            while clock::now_ns() - last < SPIN.as_nanos() as u64 {
+                glommio::timer::sleep(TURN).await;
+                if self.stirred.replace(false) {
+                    last = clock::now_ns();
+                } else {
+                    let _ = rustix::process::getppid();
+                }
+            }
+        }
+    }
+
     async fn connection(self: Rc<Self>, stream: TcpStream) -> io::Result<()> {
         let _ = stream.set_nodelay(true);
+        // SAFETY: the descriptor belongs to `stream`, which lives until the end of the call.
+        let socket = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
+        // As the daemon's: no pacing on loopback.
+        let _ = rustix::net::sockopt::set_tcp_congestion(socket, "cubic");
         let peer = Rc::new(Peer {
             stream: RefCell::new(stream),
             out: RefCell::default(),
@@ -191,6 +232,7 @@ impl Bare {
             if count == 0 {
                 return Ok(());
             }
+            self.stir();
             // Nothing has run in between: the buffer still holds what was received.
             self.steps(&peer, &mut decoder, &mut put, count)?;
             if !peer.out.borrow().is_empty() && !peer.writing.get() {
@@ -244,6 +286,7 @@ impl Bare {
                 spawn(self.queue, async move {
                     let at = class as u64 * REGION_BYTES + object * SIZES[class];
                     let Ok(read) = bare.file.read_at_aligned(at, SIZES[class] as usize).await else { return };
+                    bare.stir();
                     peer.answer_get(id, class, bare.checksums[0][class][object as usize], Body::Device(read));
                     // A peer that has gone is noticed by the task that reads from it.
                     let _ = peer.drain().await;

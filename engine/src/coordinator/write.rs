@@ -35,8 +35,9 @@ pub(super) struct WriteOp {
     pub(super) id: OpId,
     pub(super) name: RecordName,
     version: Version,
-    /// Parts of it that make a difference: with so many the version may be read, or a former one of as many parts
-    /// can no longer be.
+    /// So many parts of it make a difference: it may be read itself, or too few of those that [`super::confirm`]
+    /// asks say that nothing newer than a former version is there. With fewer, whatever was acknowledged before has
+    /// enough parts left, and enough that vouch for it.
     matters: usize,
     /// Parts that make it acknowledged.
     quorum: usize,
@@ -83,7 +84,7 @@ impl WriteOp {
         WriteOp {
             id: OpId(0),
             version: meta.version,
-            matters: code.k().min(code.m() + 1),
+            matters: code.k().min(code.quorum_spare() + 1),
             quorum,
             answer_by: desk.config.answer_by(request.deadline, now.mono),
             deadline: request.deadline,

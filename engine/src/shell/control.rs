@@ -26,6 +26,7 @@ use super::home::{Call, PartPosition, ReadCall, RecordPosition, RecordReply, Rep
 use super::limits::CONNECTION_REQUESTS_MAX;
 use super::oneshot;
 use super::outgoing::Body;
+use super::rings;
 use super::shard::Shard;
 use super::stages;
 use super::stats::{TIMED, coordinator_counters, store_counters};
@@ -297,6 +298,7 @@ pub async fn stats(connection: &Rc<Connection>, header: &FrameHeader) {
             }
         }
     }
+    counters.extend(rings::counters());
     shards.extend(set_aside(&core.shared, &shards));
     shards.sort_by_key(|shard| shard.shard);
     let answer = StatsAnswer {

@@ -28,6 +28,7 @@ use super::connection::Connections;
 use super::home::{self, Reply, StripeInMemory};
 use super::limits::RECEIVE_BYTES;
 use super::mailbox::{Message, Outbox, ShardRequest};
+use super::memory_gets::MemoryGet;
 use super::oneshot::{self, Signal};
 use super::settings::Settings;
 use super::shapes::Shapes;
@@ -99,6 +100,8 @@ pub struct Core {
     pub counters: super::stats::Counters,
     /// What is received from any connection of this core, until it is decoded.
     pub receive_buffer: RefCell<Vec<u8>>,
+    /// Gets that came together, while they are looked up.
+    pub gets: RefCell<Vec<MemoryGet>>,
     /// Bodies of requests on their way in.
     pub bodies: Bodies,
     /// Values on their way back from other cores.
@@ -119,8 +122,10 @@ pub struct Core {
     next_number: Cell<u64>,
     pub(super) answered: RefCell<VecDeque<(AskId, PartAnswer<PartBytes>)>>,
     pumping: Cell<bool>,
-    /// How often events were carried, which tells whether the core has something to do.
-    pub(super) pumps: Cell<u64>,
+    /// How often something came, which tells whether the core has something to do.
+    pub(super) stirs: Cell<u64>,
+    /// Raised when something comes.
+    pub(super) stirred: Signal,
     /// When a state machine next wants to be ticked.
     next_deadline: Cell<Timestamp>,
     timer: Signal,
@@ -150,6 +155,7 @@ impl Core {
             connections: Connections::default(),
             counters: super::stats::Counters::default(),
             receive_buffer: RefCell::new(vec![0; RECEIVE_BYTES]),
+            gets: RefCell::default(),
             bodies: Bodies::default(),
             waiting: super::control::Waiting::default(),
             shapes: Shapes::default(),
@@ -165,7 +171,8 @@ impl Core {
             next_number: Cell::new(1),
             answered: RefCell::default(),
             pumping: Cell::new(false),
-            pumps: Cell::new(0),
+            stirs: Cell::new(0),
+            stirred: Signal::default(),
             next_deadline: Cell::new(Timestamp::NEVER),
             timer: Signal::default(),
             armed: Cell::new(Timestamp::NEVER),
@@ -212,6 +219,12 @@ impl Core {
         number
     }
 
+    /// Something came for this core to do.
+    pub(super) fn stir(&self) {
+        self.stirs.set(self.stirs.get() + 1);
+        self.stirred.raise();
+    }
+
     /// Carries events until nothing more happens, and ticks what is due. Every entry from outside ends
     /// with it, so that no timer waits for the runtime while there is work.
     pub fn pump(self: &Rc<Self>) {
@@ -219,7 +232,7 @@ impl Core {
             return;
         }
         let _stage = stages::enter(Stage::Coordinate);
-        self.pumps.set(self.pumps.get() + 1);
+        self.stir();
         let mut now = clock::now();
         if self.next_deadline.get() <= now.mono {
             self.coordinator.borrow_mut().tick(now);

@@ -17,7 +17,7 @@ use super::clock;
 use super::core::{Core, Shared};
 use super::device::{self, DeviceError};
 use super::identity::{self, Identity, IdentityError};
-use super::limits::{LISTEN_BACKLOG, MAILBOX_MESSAGES, MESSAGES_IN_A_ROW_MAX};
+use super::limits::{LISTEN_BACKLOG, MAILBOX_MESSAGES, MESSAGES_IN_A_ROW_MAX, SPIN_RUNTIME};
 use super::mailbox::Message;
 pub use super::opening::OpenedShard;
 use super::opening::{open_shard, target};
@@ -249,7 +249,7 @@ fn spawn_cores(
         };
         let builder = LocalExecutorBuilder::new(Placement::Fixed(shared.settings.cores[id]))
             .name(&format!("core-{id}"))
-            .spin_before_park(shared.settings.spin)
+            .spin_before_park(SPIN_RUNTIME)
             .ring_depth(1024);
         let handle = builder.spawn(move || start.run());
         let message = |error: glommio::GlommioError<()>| error.to_string();
@@ -340,6 +340,7 @@ impl CoreStart {
             glommio::executor().create_task_queue(Shares::Static(1000), Latency::NotImportant, "data path");
         let core = self.build(data_path);
         turns::stay_awake(&core);
+        core.spawn(turns::look(core.clone()));
         for (peer, sender) in self.senders.into_iter().enumerate() {
             if let Some(sender) = sender {
                 let outbox = core.outbox(peer).clone();

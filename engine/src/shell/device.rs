@@ -31,18 +31,19 @@ pub enum DeviceError {
         path: PathBuf,
     },
     /// Too little room on the file system.
-    #[error("{}: new shard files need {need} bytes, the file system has {free} free: use a smaller --shard-size, fewer --shards or another --data folder", path.display())]
+    #[error("{}: needs {need} bytes, with the other new shard files, and the file system has {free} free: use a smaller --shard-size, fewer --shards or another --data folder", path.display())]
     NoSpace {
         /// The device.
         path: PathBuf,
-        /// Bytes that it and the other files to be made on its file system need.
+        /// Bytes that it, or all files to be made on its file system, need.
         need: u64,
         /// Bytes free.
         free: u64,
     },
 }
 
-/// [`prepare`]s all shards. If a file system has no room for all the files that are to be made there, none is.
+/// [`prepare`]s all shards. If a file system says that it has no room for all the files that are to be made there,
+/// none is.
 pub fn prepare_all(shards: &[(PathBuf, u64)]) -> Vec<Result<u64, DeviceError>> {
     let mut new_bytes = BTreeMap::new();
     for (path, size) in shards {

@@ -1,6 +1,5 @@
 //! The receiving side of a connection: from bytes to frames to requests.
 
-use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -8,21 +7,20 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use futures_lite::AsyncRead;
+use hedgerow_wire::Key;
 use hedgerow_wire::decoder::{Decoder, Step};
 use hedgerow_wire::frame::{FrameError, FrameHeader, Op, Status};
-use hedgerow_wire::request::{Refusal, check_request, is_further_put};
+use hedgerow_wire::request::{Refusal, check_request};
 use hedgerow_wire::time::Timestamp;
-use hedgerow_wire::{Key, Priority};
 
 use super::bodies::{BodyBuffer, Full};
 use super::clock;
-use super::connection::{Connection, Request};
+use super::connection::Connection;
 use super::limits::{
     BODY_BYTES_CONTROL_MAX, BODY_BYTES_MAX, CONNECTION_OUT_BYTES_MAX, CONNECTION_REQUESTS_MAX,
-    CORE_OUT_BYTES_HARD_MAX, CORE_OUT_BYTES_MAX, CORE_REQUESTS_LOW_MAX, CORE_REQUESTS_MAX,
-    CORE_REQUESTS_NORMAL_MAX, RECEIVES_IN_A_ROW_MAX,
+    RECEIVES_IN_A_ROW_MAX,
 };
-use super::oneshot::Signal;
+use super::memory_gets::{self, MemoryGet, Unanswered};
 use super::outgoing::Body;
 use super::put_body::{PutBody, too_many_bytes};
 use super::request;
@@ -51,10 +49,13 @@ impl Connection {
     /// comes is not kept.
     async fn receive_direct(&self, put: &PutBody, decoder: &mut Decoder) -> io::Result<Option<usize>> {
         poll_fn(|cx| {
-            let _stage = stages::enter(Stage::Receive);
+            let _stage = stages::enter(Stage::Decode);
             // The stripe stays the put's while this waits: one that ends takes nothing of it along.
             put.receive(decoder.body_remaining(), |room| {
-                let received = Pin::new(&mut *self.stream.borrow_mut()).poll_read(cx, room);
+                let received = {
+                    let _stage = stages::enter(Stage::Receive);
+                    Pin::new(&mut *self.stream.borrow_mut()).poll_read(cx, room)
+                };
                 if let Poll::Ready(Ok(count)) = received {
                     decoder.body_received(&room[..count]);
                 }
@@ -104,6 +105,7 @@ impl Connection {
             if count == 0 {
                 return if decoder.at_boundary() { Ok(()) } else { Err(Ended::Truncated) };
             }
+            self.core.stir();
             self.note_progress(decoder.at_boundary());
             // A peer that never stops sending must not keep this core from its devices.
             in_a_row += 1;
@@ -134,13 +136,28 @@ impl Connection {
         }
     }
 
+    /// Acts on the frames that `input` ends.
     fn take_steps(
         self: &Rc<Self>,
         decoder: &mut Decoder,
         frame: &mut Frame,
-        mut input: &[u8],
+        input: &[u8],
     ) -> Result<(), Ended> {
         let _stage = stages::enter(Stage::Decode);
+        let mut batch = Batch { received: clock::timestamp(), gets: self.core.gets.take() };
+        let taken = self.take_frames(decoder, frame, input, &mut batch);
+        let answered = self.answer_gets(&mut batch);
+        self.core.gets.replace(batch.gets);
+        taken.and(answered)
+    }
+
+    fn take_frames(
+        self: &Rc<Self>,
+        decoder: &mut Decoder,
+        frame: &mut Frame,
+        mut input: &[u8],
+        batch: &mut Batch,
+    ) -> Result<(), Ended> {
         loop {
             let step = decoder.step(&mut input).inspect_err(|error| {
                 let status = match error {
@@ -152,7 +169,7 @@ impl Connection {
             match step {
                 Step::NeedMore => return Ok(()),
                 Step::Header { header, key } => {
-                    *frame = self.begin(header, key)?;
+                    *frame = self.begin(header, key, batch.received)?;
                     if matches!(frame, Frame::Skipped) {
                         decoder.skip_body();
                     }
@@ -167,7 +184,7 @@ impl Connection {
                 Step::End => {
                     // The time that a frame may take is counted for each.
                     self.waiting_since.set(None);
-                    self.end(std::mem::replace(frame, Frame::None))?;
+                    self.end(std::mem::replace(frame, Frame::None), batch)?;
                 }
                 Step::Refused { header, error } => {
                     *frame = Frame::None;
@@ -182,30 +199,12 @@ impl Connection {
         }
     }
 
-    /// A frame is not to be believed, or asks for what is not allowed: its request is answered so. What
-    /// that means for a put under way is its task's to say; one that was answered is not answered again.
-    fn refuse(&self, header: &FrameHeader, refusal: &Refusal) {
-        let request = self.requests.borrow().get(&header.request_id).cloned();
-        let put = request.as_ref().and_then(|request| request.put.borrow().clone());
-        match (put, request) {
-            (Some(put), _) => return put.refuse(*refusal),
-            (None, Some(request)) => {
-                request.cancel();
-                self.finish(&request);
-            }
-            (None, None) if is_further_put(header) => return,
-            (None, None) => {}
-        }
-        self.send_refusal(header, refusal);
-    }
-
-    fn send_refusal(&self, header: &FrameHeader, refusal: &Refusal) {
-        self.core.counters.refused(refusal.status);
-        let answer = FrameHeader::answer(header.op, header.request_id, refusal.status);
-        self.send_bytes(answer, refusal.detail().encode());
-    }
-
-    fn begin(self: &Rc<Self>, header: FrameHeader, key: Option<Key>) -> Result<Frame, Ended> {
+    fn begin(
+        self: &Rc<Self>,
+        header: FrameHeader,
+        key: Option<Key>,
+        received: Timestamp,
+    ) -> Result<Frame, Ended> {
         self.core.counters.frame(header.op);
         if let Err(refusal) = check_request(&header, key.as_ref()) {
             self.refuse(&header, &refusal);
@@ -225,7 +224,7 @@ impl Connection {
             op => {
                 let bound_bytes = if op == Op::PartWrite { BODY_BYTES_MAX } else { BODY_BYTES_CONTROL_MAX };
                 let body = self.core.bodies.buffer(bound_bytes);
-                Ok(Frame::Whole { body, header, key, received: clock::timestamp() })
+                Ok(Frame::Whole { body, header, key, received })
             }
         }
     }
@@ -256,20 +255,6 @@ impl Connection {
         Some(put)
     }
 
-    /// An id that is under way tells two answers apart no more. One that was cancelled gets none, and its
-    /// id may be used again.
-    fn check_id(&self, id: u64) -> Result<(), Ended> {
-        let requests = self.requests.borrow();
-        match requests.get(&id) {
-            Some(request) if !request.cancelled.get() => {
-                let message = "the id of a request under way was used again";
-                self.send_error(Op::Hello, 0, Status::BadRequest, message);
-                Err(Ended::Stream(message))
-            }
-            _ => Ok(()),
-        }
-    }
-
     fn start_put(self: &Rc<Self>, header: &FrameHeader, key: Key) -> Result<Rc<PutBody>, Refusal> {
         self.admit(header)?;
         let put = PutBody::new(&self.core, header)?;
@@ -281,64 +266,41 @@ impl Connection {
         Ok(put)
     }
 
-    /// Whether a new request may begin.
-    fn admit(&self, header: &FrameHeader) -> Result<(), Refusal> {
-        if self.core.stopping() {
-            let (status, message) = (Status::ShuttingDown, "the daemon is stopping");
-            return Err(Refusal { status, message, field: "", value: 0 });
-        }
-        let waiting = self.core.connections.out_bytes.get();
-        let culprit = self.out_bytes.get() > 0;
-        if waiting >= CORE_OUT_BYTES_HARD_MAX || (culprit && waiting >= CORE_OUT_BYTES_MAX) {
-            return Err(Refusal {
-                status: Status::Overloaded,
-                message: "clients do not take their answers: try again later",
-                field: "",
-                value: waiting as u64,
-            });
-        }
-        let most = match header.priority {
-            Priority::High => CORE_REQUESTS_MAX,
-            Priority::Normal => CORE_REQUESTS_NORMAL_MAX,
-            Priority::Low => CORE_REQUESTS_LOW_MAX,
-        };
-        let under_way = self.core.connections.requests.get();
-        if under_way >= most {
-            return Err(Refusal {
-                status: Status::Overloaded,
-                message: "too many requests of this priority are under way: try again later, or slower",
-                field: "priority",
-                value: under_way as u64,
-            });
-        }
-        Ok(())
-    }
-
-    fn add_request(&self, header: &FrameHeader) -> Rc<Request> {
-        let request = Rc::new(Request {
-            id: header.request_id,
-            credit: Cell::new(u64::from(hedgerow_wire::limits::STREAM_CREDIT_INITIAL_BYTES)),
-            credit_signal: Signal::default(),
-            signal: Signal::default(),
-            cancelled: Cell::new(false),
-            put: RefCell::new(None),
-        });
-        let before = self.requests.borrow_mut().insert(header.request_id, request.clone());
-        let count = &self.core.connections.requests;
-        count.set(count.get() + usize::from(before.is_none()));
-        request
-    }
-
     /// A frame is complete and its checksums are right.
-    fn end(self: &Rc<Self>, frame: Frame) -> Result<(), Ended> {
+    fn end(self: &Rc<Self>, frame: Frame, batch: &mut Batch) -> Result<(), Ended> {
         match frame {
             Frame::None | Frame::Skipped => Ok(()),
             Frame::Put { header, put } => {
                 put.frame_verified(&header);
                 Ok(())
             }
-            Frame::Whole { header, key, body, received } => self.dispatch(header, key, body, received),
+            Frame::Whole { header, key: Some(key), received, .. } if header.op == Op::Get => {
+                match MemoryGet::new(&self.core, header, key, received) {
+                    Ok(get) => batch.gets.push(get),
+                    Err((header, key)) => self.start_get((header, key, received))?,
+                }
+                Ok(())
+            }
+            Frame::Whole { header, key, body, received } => {
+                // What came before a cancel or a credit is there for it to find.
+                self.answer_gets(batch)?;
+                self.dispatch(header, key, body, received)
+            }
         }
+    }
+
+    fn answer_gets(self: &Rc<Self>, batch: &mut Batch) -> Result<(), Ended> {
+        if batch.gets.is_empty() {
+            return Ok(());
+        }
+        let answered = memory_gets::answer(self, &mut batch.gets, |get| self.start_get(get));
+        batch.gets.clear();
+        answered
+    }
+
+    fn start_get(self: &Rc<Self>, (header, key, received): Unanswered) -> Result<(), Ended> {
+        let body = self.core.bodies.buffer(0);
+        self.start(header, Some(key), body, received)
     }
 
     fn dispatch(
@@ -383,23 +345,35 @@ impl Connection {
             }
             _ => {}
         }
+        self.start(header, key, body, received)
+    }
+
+    /// Starts a request's task, unless it may not begin.
+    fn start(
+        self: &Rc<Self>,
+        header: FrameHeader,
+        key: Option<Key>,
+        body: BodyBuffer,
+        received: Timestamp,
+    ) -> Result<(), Ended> {
         self.check_id(header.request_id)?;
         if let Err(refusal) = self.admit(&header) {
             self.send_refusal(&header, &refusal);
             return Ok(());
         }
-        let key = match (header.op, key) {
-            (Op::Get, Some(key)) => match request::get_from_memory(self, &header, key, received) {
-                Ok(()) => return Ok(()),
-                Err(key) => Some(key),
-            },
-            (_, key) => key,
-        };
         let request = self.add_request(&header);
         let task = request::serve(self.clone(), request, header, key, body, received);
         self.core.spawn(stages::within(Stage::Request, task));
         Ok(())
     }
+}
+
+/// What came together.
+struct Batch {
+    /// When.
+    received: Timestamp,
+    /// Gets that are still to be answered, or started.
+    gets: Vec<MemoryGet>,
 }
 
 /// The frame that is coming in.

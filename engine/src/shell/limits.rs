@@ -77,6 +77,10 @@ pub const HOUSEKEEPING: Duration = Duration::from_millis(50);
 /// different ones, so that they do not fall together.
 pub const WATCH_PERIODS: [Duration; 3] =
     [Duration::from_micros(1000), Duration::from_micros(1300), Duration::from_micros(1700)];
+/// How long a core that has nothing to do any more looks for something before it sleeps.
+pub const SPIN: Duration = Duration::from_micros(50);
+/// How long the runtime spins by itself: a little longer than a turn takes.
+pub const SPIN_RUNTIME: Duration = Duration::from_micros(5);
 /// What a connection is received from in a row, before the core's devices and other connections are
 /// looked at.
 pub const RECEIVES_IN_A_ROW_MAX: u32 = 4;

@@ -5,6 +5,7 @@
 //! `home` (call to coordinator), `core` (coordinator to shards), `shard` (shard to device). [`daemon`]
 //! starts and stops it all.
 
+mod admission;
 mod asks;
 mod bodies;
 mod buffers;
@@ -22,6 +23,7 @@ mod incoming;
 mod limits;
 mod mailbox;
 mod member;
+mod memory_gets;
 mod oneshot;
 mod opening;
 mod outgoing;
@@ -29,6 +31,7 @@ mod permits;
 mod put;
 mod put_body;
 mod request;
+mod rings;
 mod serving;
 pub mod settings;
 mod shapes;

@@ -113,10 +113,15 @@ impl Signal {
         }
     }
 
+    /// Whether it was raised; a wake-up that was kept is not, then.
+    pub fn take(&self) -> bool {
+        self.raised.replace(false)
+    }
+
     /// Waits for [`Signal::raise`].
     pub async fn wait(&self) {
         std::future::poll_fn(|cx| {
-            if self.raised.replace(false) {
+            if self.take() {
                 return Poll::Ready(());
             }
             *self.waker.borrow_mut() = Some(cx.waker().clone());

@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::os::fd::{AsRawFd, BorrowedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 
@@ -146,11 +145,8 @@ impl Connection {
                 bytes += frame.len;
             }
             slices.truncate(IOV_MAX);
-            let fd = self.stream.borrow().as_raw_fd();
-            // SAFETY: the descriptor belongs to `self.stream`, which lives as long as `self`.
-            let fd = unsafe { BorrowedFd::borrow_raw(fd) };
             let flags = rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL;
-            match rustix::net::sendmsg(fd, &slices, &mut Default::default(), flags) {
+            match rustix::net::sendmsg(self.socket(), &slices, &mut Default::default(), flags) {
                 Ok(count) => Some(count),
                 Err(rustix::io::Errno::AGAIN) => None,
                 Err(error) => return Err(error.into()),

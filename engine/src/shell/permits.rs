@@ -4,7 +4,7 @@
 //! request is that is cancelled. A permit here is handed over itself, and goes on to the next when nobody takes it.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::oneshot::{self, Sender};
@@ -12,7 +12,9 @@ use super::oneshot::{self, Sender};
 /// The permits that are free, and who waits for one.
 pub struct Permits {
     free: Cell<usize>,
-    waiting: RefCell<VecDeque<Sender<Permit>>>,
+    /// By when they came.
+    waiting: RefCell<BTreeMap<u64, Sender<Permit>>>,
+    waited: Cell<u64>,
 }
 
 /// One of them, until it is dropped.
@@ -21,7 +23,7 @@ pub struct Permit(Rc<Permits>);
 impl Permits {
     /// So many.
     pub fn new(count: usize) -> Rc<Permits> {
-        Rc::new(Permits { free: Cell::new(count), waiting: RefCell::default() })
+        Rc::new(Permits { free: Cell::new(count), waiting: RefCell::default(), waited: Cell::new(0) })
     }
 
     /// A permit, if one is free.
@@ -31,27 +33,39 @@ impl Permits {
         Some(Permit(self.clone()))
     }
 
-    /// Waits for a permit. `None` only if the permits themselves are gone.
-    pub async fn take(self: &Rc<Self>) -> Option<Permit> {
+    /// Waits for a permit.
+    pub async fn take(self: &Rc<Self>) -> Permit {
         if let Some(permit) = self.try_take() {
-            return Some(permit);
+            return permit;
         }
         let (sender, receiver) = oneshot::channel();
-        self.waiting.borrow_mut().push_back(sender);
-        receiver.await
+        let number = self.waited.get();
+        self.waited.set(number + 1);
+        self.waiting.borrow_mut().insert(number, sender);
+        let _waiting = Waiting { permits: self, number };
+        receiver.await.unwrap_or_else(|| unreachable!("only who waits takes it out without a permit"))
     }
+}
 
-    /// The next one to wait for whom somebody still does.
-    fn next(&self) -> Option<Sender<Permit>> {
-        let mut waiting = self.waiting.borrow_mut();
-        std::iter::from_fn(|| waiting.pop_front()).find(|sender| !sender.abandoned())
+/// A place in the order of those who wait.
+struct Waiting<'a> {
+    permits: &'a Permits,
+    number: u64,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        // Not dropped while it is borrowed: it wakes who waits, who is this one.
+        let left = self.permits.waiting.borrow_mut().remove(&self.number);
+        drop(left);
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        match self.0.next() {
-            Some(sender) => sender.send(Permit(self.0.clone())),
+        let next = self.0.waiting.borrow_mut().pop_first();
+        match next {
+            Some((_, sender)) => sender.send(Permit(self.0.clone())),
             None => self.0.free.set(self.0.free.get() + 1),
         }
     }
@@ -79,7 +93,7 @@ mod tests {
         drop(held);
         assert!(permits.try_take().is_none(), "it is the first one's already");
         assert!(poll(second.as_mut()).is_pending());
-        let Poll::Ready(Some(held)) = poll(first.as_mut()) else { panic!("not given") };
+        let Poll::Ready(held) = poll(first.as_mut()) else { panic!("not given") };
         drop(held);
         assert!(poll(second.as_mut()).is_ready());
         assert!(permits.try_take().is_some());
@@ -101,7 +115,8 @@ mod tests {
                 drop(dropped);
                 drop(held);
             }
-            assert!(matches!(poll(next.as_mut()), Poll::Ready(Some(_))), "lost, given: {given}");
+            assert!(poll(next.as_mut()).is_ready(), "lost, given: {given}");
+            assert!(permits.waiting.borrow().is_empty(), "one that is gone is still known");
         }
         assert!(permits.try_take().is_some());
     }

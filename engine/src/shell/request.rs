@@ -17,7 +17,7 @@ use super::buffers::PartBytes;
 use super::clock;
 use super::connection::{Connection, Request};
 use super::control;
-use super::home::{self, Call, Pieces, ReadCall, RecordReply, Reply};
+use super::home::{Call, Pieces, ReadCall, RecordReply, Reply};
 use super::limits::STREAM_STRIPES_AHEAD;
 use super::outgoing::Body;
 use super::permits::Permit;
@@ -58,7 +58,8 @@ pub async fn serve(
     connection.core.counters.latency(op, clock::timestamp().since(started));
 }
 
-fn read_call(header: &FrameHeader, key: Key, started: Timestamp) -> ReadCall {
+/// What a get or stat asks a home for.
+pub fn read_call(header: &FrameHeader, key: Key, started: Timestamp) -> ReadCall {
     let namespace = header.namespace;
     ReadCall {
         name: RecordName { namespace, hash: key.hash(namespace), key, record: Record::OBJECT },
@@ -95,10 +96,10 @@ fn status_sentence(status: Status) -> &'static str {
     match status {
         Status::DeadlineExceeded => "not done by the deadline",
         Status::Indeterminate => {
-            "the write's outcome was not known by the deadline: read it, or write it again"
+            "too few targets are known to have stored the write: read the object, or write it again"
         }
         Status::Overloaded => "a bound was reached: try again later, or slower",
-        Status::Unavailable => "too many of the object's targets failed",
+        Status::Unavailable => "too many of the object's targets failed, or cannot decide what there is",
         Status::ShuttingDown => "the daemon is stopping",
         Status::Cancelled => "the request was cancelled",
         Status::Internal => "the daemon failed inside: its log says where",
@@ -175,7 +176,7 @@ fn pieces_checksum(pieces: &Pieces<PartBytes>) -> u32 {
 /// A turn to fetch something for a connection: the answers that it has not taken bound how much.
 async fn turn(connection: &Connection, deadline: Timestamp) -> Option<Permit> {
     let turn = async {
-        let permit = connection.gets.take().await?;
+        let permit = connection.gets.take().await;
         connection.room_to_send(deadline).await.then_some(permit)
     };
     let late = async {
@@ -185,36 +186,8 @@ async fn turn(connection: &Connection, deadline: Timestamp) -> Option<Permit> {
     or(turn, late).await
 }
 
-/// Answers a get at once, without a task of its own, if its home is this core and the memory tier has all of
-/// the object. Else gives the key back: the get goes the usual way.
-pub fn get_from_memory(
-    connection: &Connection,
-    header: &FrameHeader,
-    key: Key,
-    started: Timestamp,
-) -> Result<(), Key> {
-    let core = &connection.core;
-    let call = read_call(header, key, started);
-    // What is not answered here is looked up by its home, and counted there.
-    let whole_object = || {
-        let memory = core.memory.borrow();
-        memory.peek(call.name.hash, Record::OBJECT).is_some_and(|held| held.meta.kind != PartKind::Head)
-    };
-    if core.shared.home(call.name.hash) != core.id || !connection.has_room() || !whole_object() {
-        return Err(call.name.key);
-    }
-    match home::read_memory(core, &call) {
-        Some(Reply::Record(record)) => {
-            send_record(connection, header, record);
-            core.counters.latency(Op::Get, clock::timestamp().since(started));
-            Ok(())
-        }
-        _ => Err(call.name.key),
-    }
-}
-
 /// Answers with a record that is the whole object.
-fn send_record(connection: &Connection, header: &FrameHeader, record: RecordReply<PartBytes>) {
+pub fn send_record(connection: &Connection, header: &FrameHeader, record: RecordReply<PartBytes>) {
     let answer = object_header(header, &record);
     connection.core.counters.sent(record.from_memory, answer.length);
     let checksum = pieces_checksum(&record.pieces);

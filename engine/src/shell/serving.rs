@@ -84,7 +84,11 @@ pub async fn stop(core: &Rc<Core>) {
         shard.begin_close();
     }
     core.pump();
-    wait_until(DRAIN_MAX, || shards.iter().all(|shard| shard.closed() && !shard.writing_through.get())).await;
+    // What a stuck device has taken it may never complete.
+    let over = |shard: &Rc<Shard>| {
+        shard.closed() && (!shard.writing_through.get() || !shard.set_aside_for().is_empty())
+    };
+    wait_until(DRAIN_MAX, || shards.iter().all(over)).await;
     for shard in &shards {
         if !shard.closed() {
             tracing::warn!(

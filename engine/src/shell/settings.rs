@@ -156,12 +156,7 @@ pub struct Settings {
     pub device_timeout: Duration,
     /// Clients may inject faults.
     pub allow_faults: bool,
-    /// How long an idle core looks for work before it sleeps.
-    pub spin: Duration,
 }
-
-/// How long an idle core spins: waking a sleeping one costs about as much.
-const SPIN: Duration = Duration::from_micros(50);
 
 /// A shard file smaller than this has no room for the slabs that a store turns over.
 pub const SHARD_BYTES_MIN: u64 = 256 << 20;
@@ -282,7 +277,6 @@ impl Flags {
             mean_part_bytes: self.mean_part.map(|mean| mean.0),
             device_timeout,
             allow_faults: self.allow_faults.unwrap_or(false),
-            spin: SPIN,
         })
     }
 

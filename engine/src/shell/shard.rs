@@ -226,7 +226,7 @@ impl Shard {
         }));
     }
 
-    /// Reads what the store has not asked for, watched and with this shard's faults like all that it has.
+    /// Reads what the store has not asked for, with this shard's faults, and watched as long as somebody waits for it.
     pub async fn read_outside(self: &Rc<Self>, offset: u64, len: usize) -> Result<DeviceBuffer, IoError> {
         match self.perform_outside(DeviceEffect::Read { io: IoId(0), offset, len }).await {
             IoResult::Read(read) => read,

@@ -14,8 +14,9 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::clock;
 use super::core::Core;
-use super::limits::{HOUSEKEEPING, WATCH_PERIODS};
+use super::limits::{HOUSEKEEPING, SPIN, WATCH_PERIODS};
 
 /// Too short for anything but the way through the runtime; no time at all would be over at once.
 pub const TURN: Duration = Duration::from_micros(1);
@@ -35,10 +36,32 @@ pub fn stay_awake(core: &Rc<Core>) {
             let (mut nap, mut seen) = (period, 0);
             loop {
                 glommio::timer::sleep(nap).await;
-                let pumps = core.pumps.get();
-                nap = if pumps == seen { (nap * 2).min(HOUSEKEEPING + period) } else { period };
-                seen = pumps;
+                let stirs = core.stirs.get();
+                nap = if stirs == seen { (nap * 2).min(HOUSEKEEPING + period) } else { period };
+                seen = stirs;
             }
         });
+    }
+}
+
+/// Looks for completions while a core has nothing to do but had a moment ago: waking a sleeping core costs about
+/// as much as it spins. The kernel hands them over when it is entered ([`super::rings`]); a core that works enters it
+/// without this. Never ends.
+pub async fn look(core: Rc<Core>) {
+    loop {
+        core.stirred.wait().await;
+        let mut last = clock::timestamp();
+        loop {
+            turn().await;
+            let now = clock::timestamp();
+            if core.stirred.take() {
+                last = now;
+            } else if now.since(last) < SPIN {
+                // The cheapest way in and out.
+                let _ = rustix::process::getppid();
+            } else {
+                break;
+            }
+        }
     }
 }

@@ -195,3 +195,20 @@ async fn streams_without_credit_are_in_nobodys_way() {
     }
     assert!(rest == large[credit..]);
 }
+
+/// The linker has wrapped the function through which the runtime makes its rings, and the kernel has taken the flag
+/// (Linux 5.19 and later).
+#[tokio::test]
+async fn the_rings_of_the_runtime_are_cooperative() {
+    let setup = Setup::new("1+1");
+    let daemon = setup.start();
+    let client = daemon.client().await;
+    let rings = counter(&client, "runtime_rings").await;
+    assert!(rings > 0, "not wrapped");
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let numbers: Vec<u32> =
+        release.split(['.', '-']).map_while(|number| number.trim().parse().ok()).collect();
+    if numbers >= vec![5, 19] {
+        assert_eq!(counter(&client, "runtime_rings_cooperative").await, rings);
+    }
+}

@@ -64,6 +64,7 @@ const ROOMS: &[Room] = &[
     Room { name: "sim", files: "engine/src/sim", may: &["wire", "codec", "memory", "ring", "slab", "coordinator"] },
     Room { name: "shell", files: "engine/src/shell", may: &["wire", "codec", "memory", "ring", "slab", "coordinator", "system", "runtime"] },
     Room { name: "engine", files: "engine/src/lib.rs", may: &[] },
+    Room { name: "build of engine", files: "engine/build.rs", may: &[] },
     Room { name: "hedgerowd", files: "engine/src/bin/", may: &["wire", "engine", "system", "runtime"] },
 
     Room { name: "tools", files: "tools/", may: &["wire", "client", "engine", "system", "tokio"] },

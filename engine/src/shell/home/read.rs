@@ -7,6 +7,7 @@ use std::sync::Arc;
 use hedgerow_wire::checksum::{crc32c, crc32c_combine};
 use hedgerow_wire::frame::Status;
 use hedgerow_wire::part::{PartKind, PartMeta};
+use hedgerow_wire::time::Now;
 use hedgerow_wire::{KeyHash, ReadPolicy, Record};
 use smallvec::SmallVec;
 
@@ -21,7 +22,7 @@ use crate::shell::stages::{self, Stage};
 
 /// Reads one record.
 pub async fn serve_read(core: &Rc<Core>, call: &ReadCall) -> Reply<PartBytes> {
-    if let Some(reply) = read_memory(core, call) {
+    if let Some(reply) = read_memory(core, call, clock::now()) {
         return reply;
     }
     let token = core.memory.borrow_mut().begin_fill(call.name.hash);
@@ -85,8 +86,7 @@ fn read_request(core: &Core, call: &ReadCall) -> ReadRequest {
 }
 
 /// Answers a read from the memory tier of its home core, if what it wants is there.
-pub fn read_memory(core: &Core, call: &ReadCall) -> Option<Reply<PartBytes>> {
-    let now = clock::now();
+pub fn read_memory(core: &Core, call: &ReadCall, now: Now) -> Option<Reply<PartBytes>> {
     let (hash, record) = (call.name.hash, call.name.record);
     let hit = {
         let _stage = stages::enter(Stage::Memory);
