@@ -153,7 +153,7 @@ fn scenarios_of_two_systems() {
         "--scenario",
         "cold start",
     ]);
-    arguments.extend(["--seconds", "3", "--rate", "100", "--objects", "64", "--memory-share", "0"]);
+    arguments.extend(["--seconds", "2", "--rate", "100", "--objects", "64", "--memory-share", "0"]);
     let record = json(&perf(&arguments));
     let cells = record["cells"].as_array().unwrap();
     let names: Vec<(&str, &str)> = cells

@@ -38,6 +38,13 @@ pub struct Line {
     pub labels: Vec<String>,
 }
 
+impl Line {
+    /// Without labels.
+    pub fn new(name: String, points: Vec<(f64, f64)>) -> Line {
+        Line { name, points, labels: Vec::new() }
+    }
+}
+
 /// What is drawn of a line's points.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Style {
@@ -74,7 +81,11 @@ pub fn short(value: f64) -> String {
         size if size >= 1e4 => (value / 1e3, "k"),
         _ => (value, ""),
     };
-    let digits = if scaled == scaled.trunc() || scaled.abs() >= 100.0 { 0 } else { 2 };
+    let digits = match scaled.abs() {
+        size if scaled == scaled.trunc() || size >= 100.0 => 0,
+        0.01.. => 2,
+        _ => 6,
+    };
     let text = format!("{scaled:.digits$}");
     let text = if digits > 0 { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text };
     format!("{text}{suffix}")
@@ -278,7 +289,7 @@ mod tests {
         let axis = Axis::over(Scale::Linear, [0.0, 100.0].into_iter());
         assert_eq!(axis.ticks().len(), 3);
         assert_eq!([percent(1), percent(3)], ["90 %", "99.9 %"]);
-        assert_eq!([short(1234.5), short(1.5e6), short(0.25)], ["1234", "1.5M", "0.25"]);
+        assert_eq!([1234.5, 1.5e6, 0.25, 0.001].map(short), ["1234", "1.5M", "0.25", "0.001"]);
     }
 
     #[test]
@@ -294,11 +305,7 @@ mod tests {
 
     #[test]
     fn nothing_is_drawn_of_nothing() {
-        let lines = vec![Line {
-            name: "a".to_owned(),
-            points: vec![(1.0, 0.0), (f64::NAN, 1.0)],
-            labels: Vec::new(),
-        }];
+        let lines = vec![Line::new("a".to_owned(), vec![(1.0, 0.0), (f64::NAN, 1.0)])];
         let chart = Chart { x: ("x", Scale::Linear), y: ("y", Scale::Log), lines, style: Style::MarkedLines };
         assert_eq!(chart.svg(), "");
     }

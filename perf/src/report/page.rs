@@ -190,11 +190,7 @@ fn comparison(body: &mut String, record: &Value, limits: &[Value]) {
         "of the limit",
     ];
     table(body, &heads, &rows);
-    let lines = peers.iter().map(|peer| Line {
-        name: name(peer, "peer"),
-        points: curve(&peer["latency"]),
-        labels: Vec::new(),
-    });
+    let lines = peers.iter().map(|peer| Line::new(name(peer, "peer"), curve(&peer["latency"])));
     body.push_str(&latency_chart(lines.collect()));
     if figure != "Tail" {
         let sweep = |peer: &Value| {
@@ -202,7 +198,7 @@ fn comparison(body: &mut String, record: &Value, limits: &[Value]) {
             // In the order of the sweep: from few requests at a time to many.
             let points =
                 found.map(|found| (number(&found["per_second"]), number(&found["p99_us"]))).collect();
-            Line { name: name(peer, "peer"), points, labels: Vec::new() }
+            Line::new(name(peer, "peer"), points)
         };
         body.push_str(&hockey_stick(peers.iter().map(sweep).collect()));
     }
@@ -239,11 +235,7 @@ fn runs(body: &mut String, runs: &[Value]) {
         ["run", "requests/s", "GB/s", "p50 us", "p99 us", "p99.9 us", "most us", "hits", "generator busy"];
     table(body, &heads, &rows);
     body.push_str("<h3>Latency</h3>\n");
-    let lines = runs.iter().map(|run| Line {
-        name: label(run),
-        points: curve(&run["outcome"]["latency"]),
-        labels: Vec::new(),
-    });
+    let lines = runs.iter().map(|run| Line::new(label(run), curve(&run["outcome"]["latency"])));
     body.push_str(&latency_chart(lines.collect()));
     body.push_str("<h3>Tail by scenario</h3>\n");
     body.push_str(&tails(runs, label));
@@ -257,7 +249,7 @@ fn runs(body: &mut String, runs: &[Value]) {
             };
             let mut points: Vec<(f64, f64)> = runs.iter().map(point).collect();
             points.sort_by(|a, b| a.0.total_cmp(&b.0));
-            Line { name: name.clone(), points, labels: Vec::new() }
+            Line::new(name.clone(), points)
         })
         .collect();
     if !sticks.is_empty() {

@@ -183,7 +183,7 @@ fn tails(rows: &[Row<'_>]) -> String {
 fn curves(rows: &[Row<'_>], system: &str) -> Vec<Line> {
     let line = |row: &Row<'_>| {
         let points = row.typical().map_or(Vec::new(), |round| curve(&round["latency"]));
-        Line { name: row.scenario.clone(), points, labels: Vec::new() }
+        Line::new(row.scenario.clone(), points)
     };
     rows.iter().filter(|row| row.system == system).map(line).collect()
 }
@@ -197,7 +197,7 @@ fn gained(rows: &[Row<'_>], systems: &[&str]) -> String {
     let tailed = |row: &&Row<'_>| row.median(|round| number(&round["p999_to_healthy"])) >= TAIL_MIN;
     let plain: Vec<&Row<'_>> = rows.iter().filter(|row| row.system == K_OF_K).filter(tailed).collect();
     let line = |system: &&str| {
-        let mut line = Line { name: (*system).to_owned(), points: Vec::new(), labels: Vec::new() };
+        let mut line = Line::new((*system).to_owned(), Vec::new());
         for row in rows.iter().filter(|row| row.system == *system) {
             let Some(plain) = plain.iter().find(|plain| plain.scenario == row.scenario) else { continue };
             let extra = 100.0 * row.median(|round| number(&round["extra_part_reads"]));
