@@ -72,7 +72,8 @@ pub fn scenarios(body: &mut String, records: &[Value]) {
     paragraph(
         body,
         "Each system is asked at the same share of its own healthy peak, as an open loop: latency counts from when a \
-         request was due. A get that failed counts as if it had taken until its deadline.",
+         request was due. A get that failed counts as if it had taken until its deadline, and so does a miss, but \
+         not on full devices.",
     );
     let setting = |record: &Value| name(record, "setting");
     let mut settings: Vec<String> = records.iter().map(setting).collect();

@@ -115,7 +115,7 @@ fn tails(rows: &[Row<'_>]) {
         );
     }
     println!(
-        "A get that failed counts as if it had taken until its deadline, a miss not at all. Extra part reads: beyond \
+        "A get that failed counts as if it had taken until its deadline, and so does a miss, but not on full devices. Extra part reads: beyond \
          those that reads could not do without."
     );
 }
@@ -185,8 +185,10 @@ fn warnings(rows: &[Row<'_>]) {
                     "{dropped} measurements were dropped because of stolen time; of the one that counts {stolen:.1} % was"
                 ));
             }
-            if cell.counted.fault_hits == 0 && !schedule(cell.scenario.trouble, turn.window.length).is_empty()
-            {
+            let faults = schedule(cell.scenario.trouble, turn.window.length).len();
+            if cell.counted.not_injected > 0 {
+                warn(format!("{} of {faults} faults were not injected in time", cell.counted.not_injected));
+            } else if faults > 0 && cell.counted.fault_hits == 0 {
                 warn("no operation of a device was struck by its fault".to_owned());
             }
             if cell.scenario.trouble == Trouble::FullDevice && cell.counted.slabs_evicted == 0 {
@@ -228,7 +230,7 @@ pub fn cell_json(options: &Scenarios, turn: &Turn, cell: &Cell) -> Result<Value>
         "p999_to_healthy": turn.to_healthy(cell), "extra_part_reads": cell.counted.extra_share(code.k()),
         "part_reads": cell.counted.part_reads, "reads": cell.counted.reads,
         "hedges": cell.counted.hedges, "parts_repaired": cell.counted.repaired,
-        "fault_hits": cell.counted.fault_hits, "slabs_evicted": cell.counted.slabs_evicted,
+        "faults_not_injected": cell.counted.not_injected, "fault_hits": cell.counted.fault_hits, "slabs_evicted": cell.counted.slabs_evicted,
         "answered": cell.gets.answered, "missed": cell.gets.missed, "errors": cell.gets.errors,
         "past_deadline": cell.gets.past_deadline, "wrong": cell.gets.wrong, "unsent": cell.gets.unsent,
         "stages_us": cell.counted.stages_us(), "measurements_dropped": cell.dropped,
