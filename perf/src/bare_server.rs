@@ -116,7 +116,6 @@ struct Peer {
 
 /// Serves from a new file in `folder` on `core` until the process ends.
 pub fn serve(folder: &Path, core: usize) -> Result<()> {
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     let path = folder.join("bare-objects");
     let on_device = write_objects(&path)?;
     let puts = folder.join("bare-puts");

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | load on any server | `run`, with `workload`, `trace`; what it leaves: `record`, `report` |
 //! | peers in turns | `compare`, with `peer` (how each is started), `process` (cores, memory), `origin` |
+//! | what faults do to the tail | `scenarios`, with the faults' schedule and the systems as tables |
 //! | what the machine can do | `limit`; with the runtime of the daemon: `bare`, `bare_server` |
 //! | measurements of `docs/numbers.md` | `figures`, `deadline`, `index_memory`, `turnover` |
 //!
@@ -36,6 +37,7 @@ pub mod record;
 pub mod report;
 pub mod request;
 pub mod run;
+pub mod scenarios;
 pub mod server;
 pub mod sources;
 pub mod timer;

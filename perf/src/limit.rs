@@ -1,7 +1,7 @@
 //! `hedgerow-perf limit`: what the machine can do at all. The device by a bare io_uring loop, and by `fio`
 //! where it is installed; the loopback socket; copies, checksums and codec kernels.
 
-mod device;
+pub mod device;
 mod kernels;
 mod socket;
 
@@ -11,7 +11,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::machine::{self, Ticks};
-use crate::measure::{STEAL_MAX, Spread, length, spread};
+use crate::measure::{STEAL_MAX, length, spread};
 use crate::record;
 
 /// How much, how long.
@@ -108,17 +108,16 @@ pub fn run(options: &Limit) -> Result<()> {
 
 fn leave(options: &Limit, loops: &[Loop], rounds: &[Vec<Found>], dropped: usize) -> Result<()> {
     let of = |rounds: &[Found], field: fn(&Found) -> f64| spread(rounds.iter().map(field));
-    let spread_json = |s: Spread| json!({ "median": s.median, "min": s.min, "max": s.max });
     let rows: Vec<Value> = loops
         .iter()
         .zip(rounds)
         .map(|(each, rounds)| {
             json!({
                 "what": each.name, "len": each.len, "depth": each.depth,
-                "bytes_per_second": spread_json(of(rounds, |found| found.bytes_per_second)),
-                "p50_us": spread_json(of(rounds, |found| found.p50_us)),
-                "p99_us": spread_json(of(rounds, |found| found.p99_us)),
-                "cpu_ns_per_byte": spread_json(of(rounds, |found| found.cpu_ns_per_byte)),
+                "bytes_per_second": of(rounds, |found| found.bytes_per_second).to_json(),
+                "p50_us": of(rounds, |found| found.p50_us).to_json(),
+                "p99_us": of(rounds, |found| found.p99_us).to_json(),
+                "cpu_ns_per_byte": of(rounds, |found| found.cpu_ns_per_byte).to_json(),
             })
         })
         .collect();

@@ -248,6 +248,11 @@ pub struct Progress {
     pub bytes: AtomicU64,
 }
 
+/// Time between two arrivals of a Poisson process of so many a second, in nanoseconds.
+pub fn arrival_gap_ns(rate: f64, random: &mut Random) -> u64 {
+    (-(1.0 - random.unit()).ln() / rate * 1e9) as u64
+}
+
 struct Run<'a> {
     plan: &'a Plan,
     checker: Checker<'a>,
@@ -420,9 +425,8 @@ impl Run<'_> {
                 Next::End => self.source_ended = true,
             }
             if let Some(rate) = self.plan.rate {
-                // Inter-arrival times of a Poisson process.
-                let gap_ns = -(1.0 - self.random.unit()).ln() / rate * 1e9;
-                self.next_arrival_ns = self.next_arrival_ns.map(|next| next + gap_ns as u64);
+                let gap_ns = arrival_gap_ns(rate, &mut self.random);
+                self.next_arrival_ns = self.next_arrival_ns.map(|next| next + gap_ns);
             }
         }
     }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use hedgerow_perf::{
     bare, bare_server, compare, control, deadline, figures, index_memory, instructions, limit, origin,
-    report, run, turnover,
+    report, run, scenarios, turnover,
 };
 
 #[derive(Parser)]
@@ -40,6 +40,8 @@ enum Command {
     Run(run::Run),
     /// Peers beside Hedgerow, in turns, with the same cores, memory and flash
     Compare(compare::Compare),
+    /// Tails with a slow, stuck or dead device, little memory, full devices, a cold start; five ways to keep objects
+    Scenarios(scenarios::Scenarios),
     /// What the machine can do at all: device, socket, copies, codes
     Limit(limit::Limit),
     /// One page of what runs left in a folder
@@ -68,6 +70,7 @@ fn main() -> Result<()> {
         Command::Instructions(options) => instructions::run(&options),
         Command::Run(options) => run::run(&options),
         Command::Compare(options) => compare::run(&options),
+        Command::Scenarios(options) => scenarios::run(&options),
         Command::Limit(options) => limit::run(&options),
         Command::Report(options) => report::run(&options),
         Command::Origin => origin::serve(),

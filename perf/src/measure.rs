@@ -66,22 +66,37 @@ pub trait Watched {
 }
 
 /// Runs a load and looks at server, generator and machine meanwhile. The figures are those of all classes.
+/// Wrong bytes are an error.
 pub fn measure(
     server: &dyn Watched,
     plan: &Plan,
     source: &mut dyn Source,
     pattern: &Pattern,
 ) -> Result<(Sample, Outcome)> {
+    let (sample, outcome) = observe(server, plan, source, pattern, &mut |_| {})?;
+    outcome.check()?;
+    Ok((sample, outcome))
+}
+
+/// As [`measure`], but wrong bytes are only counted. `on_mark` hears when the time that counts begins and
+/// ends; it must not take long, the load waits for it.
+pub fn observe(
+    server: &dyn Watched,
+    plan: &Plan,
+    source: &mut dyn Source,
+    pattern: &Pattern,
+    on_mark: &mut dyn FnMut(Mark),
+) -> Result<(Sample, Outcome)> {
     let mut cpu = Vec::new();
     let mut own = Vec::new();
     let mut ticks = Vec::new();
-    let mut mark = |_: Mark| {
+    let mut mark = |mark: Mark| {
         cpu.push(server.cpu_ns());
         own.push(clock::thread_cpu_ns());
         ticks.push(Ticks::read());
+        on_mark(mark);
     };
     let outcome = load::run(&server.endpoint(), plan, source, pattern, &mut mark)?;
-    outcome.check()?;
     let (begin, end) = (cpu.remove(0)?, cpu.remove(0)?);
     let (ticks_begin, ticks_end) = (ticks.remove(0)?, ticks.remove(0)?);
     let cpu_ns = end - begin;
@@ -105,6 +120,18 @@ pub fn measure(
         from_memory: from_memory as f64 / ok.max(1) as f64,
     };
     Ok((sample, outcome))
+}
+
+impl Spread {
+    /// As a record has it.
+    pub fn to_json(self) -> Value {
+        json!({ "median": self.median, "min": self.min, "max": self.max })
+    }
+
+    /// As people read it.
+    pub fn text(self, digits: usize) -> String {
+        format!("{:.digits$} [{:.digits$}..{:.digits$}]", self.median, self.min, self.max)
+    }
 }
 
 /// The rounds of one figure.

@@ -14,7 +14,6 @@ use crate::sources::get;
 
 /// Serves on a port that the system chooses, until the process ends.
 pub fn serve() -> Result<()> {
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     let listener = TcpListener::bind("127.0.0.1:0")?;
     println!("listening on {}", listener.local_addr()?);
     std::io::stdout().flush()?;

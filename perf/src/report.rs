@@ -1,8 +1,10 @@
 //! `hedgerow-perf report`: one page, with its drawings in it, of all records in a folder. Nothing is
 //! fetched and no script runs: it can be read anywhere and for ever.
 
+mod bars;
 mod chart;
 mod page;
+mod scenarios;
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +14,7 @@ use serde_json::Value;
 /// Which folder.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Report {
-    /// Folder that runs were left in (--out of run, compare and limit)
+    /// Folder that runs were left in (--out of run, compare, scenarios and limit)
     folder: PathBuf,
     /// The page [default: report.html in that folder]
     #[arg(long)]
@@ -24,6 +26,7 @@ pub struct Report {
 struct Records {
     runs: Vec<Value>,
     comparisons: Vec<Value>,
+    scenarios: Vec<Value>,
     limits: Vec<Value>,
 }
 
@@ -45,6 +48,7 @@ impl Records {
             match record["kind"].as_str() {
                 Some("run") => records.runs.push(record),
                 Some("compare") => records.comparisons.push(record),
+                Some("scenario") => records.scenarios.push(record),
                 Some("limit") => records.limits.push(record),
                 _ => eprintln!("{} is no record of a run: passed over", path.display()),
             }
@@ -53,7 +57,7 @@ impl Records {
     }
 
     fn all(&self) -> impl Iterator<Item = &Value> {
-        self.comparisons.iter().chain(&self.runs).chain(&self.limits)
+        self.comparisons.iter().chain(&self.runs).chain(&self.scenarios).chain(&self.limits)
     }
 }
 
@@ -85,6 +89,20 @@ mod tests {
         json!({ "median": median, "min": median * 0.9, "max": median * 1.1 })
     }
 
+    fn scenario_record(system: &str, system_order: u64, scenario: &str, order: usize, extra: f64) -> Value {
+        let mut record = json!({
+            "kind": "scenario", "machine": "a <machine>", "setting": "as it is set", "system": system,
+            "system_order": system_order, "scenario": scenario, "order": order, "round": 1, "per_second": 100.0,
+            "latency": latency(), "p999_to_healthy": if order == 0 { 1.0 } else { 2.25 }, "extra_part_reads": extra, "hedges": 5,
+            "parts_repaired": 2, "errors": 1, "unsent": 0, "past_deadline": 1, "missed": 3, "wrong": 0,
+            "server_cpu_us": 50.0, "steal_share": 0.0, "others_share": 0.0, "stages_us": [["receive", 2.0], ["rest", 40.0]],
+        });
+        if order == 0 {
+            record["bare"] = json!({ "p999_of_bare": 1.75 });
+        }
+        record
+    }
+
     #[test]
     fn a_page_has_every_record_and_nothing_from_elsewhere() {
         let folder = tempfile::tempdir().unwrap();
@@ -114,17 +132,36 @@ mod tests {
         for record in [&compare, &run("slow & steady", 10.0), &run("slow & steady", 20.0), &limit] {
             save(folder.path(), "record", record).unwrap();
         }
+        for (system, order, extra) in [("4+2 hedged", 0, 0.05), ("k-of-k", 2, 0.0)] {
+            for (place, scenario) in ["healthy", "delay <50> ms"].iter().enumerate() {
+                let record = scenario_record(system, order, scenario, place, extra);
+                save(folder.path(), "scenario", &record).unwrap();
+            }
+        }
         run_in(folder.path());
         let page = std::fs::read_to_string(folder.path().join("report.html")).unwrap();
         assert!(page.contains("a &lt;machine&gt;") && page.contains("slow &amp; steady"), "not escaped");
         // Half of what the bare loop reads.
         assert!(page.contains("50\u{a0}%"), "no share of the limit");
+        for wanted in [
+            "as it is set",
+            "delay &lt;50&gt; ms",
+            ">2.25<",
+            ">1.75<",
+            ">5.0\u{a0}%<",
+            ">k-of-k</text>",
+            "Hedges sent against tail gained",
+            "receive 2</title>",
+            "rest 40</title>",
+        ] {
+            assert!(page.contains(wanted), "no {wanted}");
+        }
         for unwanted in ["http", "<script", "NaN", "inf"] {
             let found =
                 page.replace("http://www.w3.org/2000/svg", "").find(unwanted).map(|at| &page[at..at + 80]);
             assert_eq!(found, None, "{unwanted}");
         }
-        assert!(page.matches("<svg").count() >= 4);
+        assert!(page.matches("<svg").count() >= 9);
         assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
     }
 

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Lines};
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
@@ -17,7 +18,8 @@ use crate::process;
 /// What a server says last before it serves.
 const LISTENING: &str = "listening on ";
 
-/// A running server. Dropping it ends the process.
+/// A running server. Dropping it ends the process, and so does the end of the thread that started it, however it
+/// comes.
 pub struct Server {
     child: Child,
     /// Where it listens.
@@ -33,12 +35,16 @@ impl Server {
     /// Starts `program` with `arguments` and waits until it listens.
     pub fn start(program: &Path, arguments: &[String]) -> Result<Server> {
         let begun = clock::now_ns();
-        let mut child = Command::new(program)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("starting {}", program.display()))?;
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
+        // SAFETY: between fork and exec only one system call is made, which allocates nothing.
+        unsafe {
+            command.pre_exec(|| {
+                let kill = Some(Signal::KILL);
+                rustix::process::set_parent_process_death_signal(kill).map_err(Into::into)
+            });
+        }
+        let mut child = command.spawn().with_context(|| format!("starting {}", program.display()))?;
         let out = child.stdout.take().context("the server's output")?;
         let mut lines = BufReader::new(out).lines();
         let mut said = Vec::new();

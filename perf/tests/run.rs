@@ -134,3 +134,50 @@ fn peers_that_are_installed() {
         assert_eq!(found["rounds"][0]["failed"].as_u64(), Some(0), "{peer}: {found}");
     }
 }
+
+/// Two systems with a healthy and a slow shard, a cold start and a failing shard: that faults strike, that no
+/// byte is wrong, and that everything is left.
+#[test]
+fn scenarios_of_two_systems() {
+    let folder = folder();
+    let left = folder.path().join("left");
+    let (out, place) = (left.display().to_string(), folder.path().display().to_string());
+    let program = hedgerowd().display().to_string();
+    let mut arguments = vec!["scenarios", "--quick", "--json", "--out", &out, "--folder", &place];
+    arguments.extend(["--daemon", &program, "--system", "4+2 hedged", "--system", "k-of-k"]);
+    arguments.extend([
+        "--scenario",
+        "delay 50 ms",
+        "--scenario",
+        "failing shard",
+        "--scenario",
+        "cold start",
+    ]);
+    arguments.extend(["--seconds", "2", "--rate", "100", "--objects", "64", "--memory-share", "0"]);
+    let record = json(&perf(&arguments));
+    let cells = record["cells"].as_array().unwrap();
+    let names: Vec<(&str, &str)> = cells
+        .iter()
+        .map(|cell| (cell["system"].as_str().unwrap(), cell["scenario"].as_str().unwrap()))
+        .collect();
+    let scenarios = ["healthy", "delay 50 ms", "failing shard", "cold start"];
+    let expected = ["4+2 hedged", "k-of-k"].map(|system| scenarios.map(|scenario| (system, scenario)));
+    assert_eq!(names, expected.concat());
+    for cell in cells {
+        let faulty = cell["scenario"] == "delay 50 ms" || cell["scenario"] == "failing shard";
+        assert_eq!(cell["fault_hits"].as_u64().unwrap() > 0, faulty, "{cell}");
+        assert!(cell["answered"].as_u64().unwrap() > 0 && cell["part_reads"].as_u64().unwrap() > 0, "{cell}");
+        assert_eq!((&cell["wrong"], &cell["missed"]), (&Value::from(0), &Value::from(0)), "{cell}");
+        assert_eq!(cell["ready_after_ms"].is_f64(), cell["scenario"] == "cold start", "{cell}");
+        assert_eq!(cell["bare"].is_object(), cell["scenario"] == "healthy", "{cell}");
+        if cell["system"] == "k-of-k" {
+            assert_eq!((&cell["hedges"], cell["code"].as_str()), (&Value::from(0), Some("4+0")), "{cell}");
+        }
+    }
+    // Without a spare, what a failing shard has is not there.
+    assert!(cells[6]["errors"].as_u64().unwrap() > 0, "{}", cells[6]);
+    assert_eq!(std::fs::read_dir(&left).unwrap().count(), cells.len());
+    perf(&["report", &out]);
+    let page = std::fs::read_to_string(left.join("report.html")).unwrap();
+    assert!(page.contains("Tail by scenario") && page.contains("failing shard"), "{page}");
+}

@@ -19,10 +19,6 @@ fn of(contestant: &Contestant, field: impl Fn(&Round) -> f64) -> Spread {
     spread(contestant.rounds.iter().map(field))
 }
 
-fn text(spread: Spread, digits: usize) -> String {
-    format!("{:.digits$} [{:.digits$}..{:.digits$}]", spread.median, spread.min, spread.max)
-}
-
 /// Prints a figure: one line for each peer.
 pub fn print(object_len: Option<u64>, figure: Figure, contest: &Contest<'_>) {
     let Some(first) = contest.contestants.first() else { return };
@@ -48,16 +44,16 @@ pub fn print(object_len: Option<u64>, figure: Figure, contest: &Contest<'_>) {
             "| {} | {} | {} | {} | {} | {} | {} | {:.1} % | {:.0} % | {:.1} | {} | {} |",
             contestant.name(),
             contestant.at,
-            text(field(|round| round.sample.rate), 0),
-            text(field(|round| round.sample.bytes_rate / 1e9), 2),
-            text(field(|round| round.sample.p50_us), 0),
-            text(field(|round| round.sample.p99_us), 0),
-            text(field(|round| round.sample.p999_us), 0),
+            field(|round| round.sample.rate).text(0),
+            field(|round| round.sample.bytes_rate / 1e9).text(2),
+            field(|round| round.sample.p50_us).text(0),
+            field(|round| round.sample.p99_us).text(0),
+            field(|round| round.sample.p999_us).text(0),
             100.0 * field(|round| round.hit_share).median,
             100.0 * field(|round| round.device_share).median,
             field(|round| round.sample.cpu_us).median,
-            text(ratio(first, contestant, |round| round.sample.rate), 2),
-            text(ratio(first, contestant, |round| round.sample.p99_us), 2),
+            ratio(first, contestant, |round| round.sample.rate).text(2),
+            ratio(first, contestant, |round| round.sample.p99_us).text(2),
         );
     }
     contest.contestants.iter().for_each(warn);
@@ -84,10 +80,6 @@ fn warn(contestant: &Contestant) {
     }
 }
 
-fn spread_json(spread: Spread) -> Value {
-    json!({ "median": spread.median, "min": spread.min, "max": spread.max })
-}
-
 fn round_json(round: &Round) -> Value {
     let mut json = round.sample.to_json();
     json["device_share"] = json!(round.device_share);
@@ -104,8 +96,8 @@ pub fn to_json(options: &Compare, object_len: Option<u64>, figure: Figure, conte
             .iter()
             .map(|(width, round)| json!({ "at": width.to_string(), "found": round_json(round) }))
             .collect();
-        let field = |field: fn(&Round) -> f64| spread_json(of(contestant, field));
-        let to_first = |field: fn(&Round) -> f64| spread_json(ratio(first, contestant, field));
+        let field = |field: fn(&Round) -> f64| of(contestant, field).to_json();
+        let to_first = |field: fn(&Round) -> f64| ratio(first, contestant, field).to_json();
         json!({
             "peer": contestant.name(), "at": contestant.at.to_string(), "sweep": sweep,
             "rounds": contestant.rounds.iter().map(round_json).collect::<Vec<_>>(),

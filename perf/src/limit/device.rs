@@ -8,15 +8,19 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use hdrhistogram::Histogram;
 use io_uring::{IoUring, opcode, types};
 use serde_json::Value;
 
 use super::{Found, Loop};
 use crate::clock;
-use crate::load::histogram;
+use crate::load::{arrival_gap_ns, histogram};
 use crate::pattern::{Pattern, Random};
 
-const BLOCK_LEN: usize = 4096;
+/// Direct reads are of whole blocks of this length.
+pub const BLOCK_LEN: usize = 4096;
+/// Reads that may be under way in an open loop; past it they wait, and their latency counts on.
+const OPEN_DEPTH: u32 = 256;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Direction {
@@ -69,6 +73,12 @@ pub fn loops(path: &Path, file_len: u64, sizes: &[usize], depths: &[u32]) -> Res
     Ok(loops)
 }
 
+/// Latencies of random reads of `len` bytes, so many a second at random times, in nanoseconds.
+pub fn reads_at(path: &Path, file_len: u64, len: usize, rate: f64, seconds: f64) -> Result<Histogram<u64>> {
+    let mut bare = Bare::open(path, file_len, Direction::Read, len, OPEN_DEPTH)?;
+    bare.keeping(|bare| bare.drive_at(rate, seconds))
+}
+
 struct Bare {
     file: File,
     file_len: u64,
@@ -113,17 +123,54 @@ impl Bare {
             Direction::Write => opcode::Write::new(fd, at, len).offset(offset).build(),
         };
         // SAFETY: the buffer has `len` bytes from `at`, is used by one operation at a time (its slot's),
-        // and, like the file, stays until `drive` has seen the last completion; if it fails, `run` never frees the buffers.
+        // and, like the file, stays until the last completion was seen; if something fails, `keeping` never frees the buffers.
         unsafe { ring.submission().push(&entry.user_data(slot as u64)) }.context("the ring is full")
     }
 
     fn run(&mut self, seconds: f64) -> Result<Found> {
-        let found = self.drive(seconds);
+        self.keeping(|bare| bare.drive(seconds))
+    }
+
+    /// Keeps the buffers where they are if operations may be under way still.
+    fn keeping<T>(&mut self, drive: impl FnOnce(&mut Bare) -> Result<T>) -> Result<T> {
+        let found = drive(self);
         if found.is_err() {
             // Operations may be under way still: their buffers stay for ever.
             std::mem::forget(std::mem::take(&mut self.buffers));
         }
         found
+    }
+
+    /// Reads or writes that are due at random times, so many a second, whatever the device does; latency
+    /// counts from when each was due. The thread never sleeps: what is measured has no wake-up in it.
+    fn drive_at(&mut self, rate: f64, seconds: f64) -> Result<Histogram<u64>> {
+        let mut ring = IoUring::new(self.buffers.len().next_power_of_two() as u32).context("io_uring")?;
+        let mut free: Vec<usize> = (0..self.buffers.len()).collect();
+        let mut started = vec![0; free.len()];
+        let mut latency = histogram();
+        let mut random = Random::new(5);
+        let mut due = clock::now_ns();
+        let end = due + (seconds * 1e9) as u64;
+        while due < end || free.len() < started.len() {
+            let before = free.len();
+            while due < end.min(clock::now_ns()) {
+                let Some(slot) = free.pop() else { break };
+                started[slot] = due;
+                self.submit(&mut ring, slot)?;
+                due += arrival_gap_ns(rate, &mut random);
+            }
+            if free.len() < before {
+                ring.submit()?;
+            }
+            let done: Option<(usize, i32)> =
+                ring.completion().next().map(|entry| (entry.user_data() as usize, entry.result()));
+            if let Some((slot, result)) = done {
+                ensure!(result == self.len as i32, "{:?} of {} bytes: {result}", self.direction, self.len);
+                latency.saturating_record(clock::now_ns() - started[slot]);
+                free.push(slot);
+            }
+        }
+        Ok(latency)
     }
 
     fn drive(&mut self, seconds: f64) -> Result<Found> {
@@ -218,5 +265,7 @@ mod tests {
             assert!(bare.next >= 4, "{} operations", bare.next);
         }
         assert!(loops(&path, 2 << 20, &[1000], &[1]).is_err());
+        let latency = reads_at(&path, 2 << 20, 20480, 1000.0, 0.1).unwrap();
+        assert!((20..500).contains(&latency.len()), "{} reads", latency.len());
     }
 }

@@ -9,8 +9,13 @@ const RIGHT: f64 = 230.0;
 const TOP: f64 = 16.0;
 const BOTTOM: f64 = 48.0;
 /// Colours that colour-blind people tell apart (Okabe and Ito, 2008).
-const COLORS: [&str; 8] =
+pub const COLORS: [&str; 8] =
     ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5c00", "#555555"];
+
+/// The colour of a line or piece by its number.
+pub fn color(number: usize) -> &'static str {
+    COLORS[number % COLORS.len()]
+}
 
 /// How values lie along an axis.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,6 +34,26 @@ pub struct Line {
     pub name: String,
     /// Its points: of a `Nines` axis, `x` is how many nines.
     pub points: Vec<(f64, f64)>,
+    /// Beside its points; empty: they have none.
+    pub labels: Vec<String>,
+}
+
+impl Line {
+    /// Without labels.
+    pub fn new(name: String, points: Vec<(f64, f64)>) -> Line {
+        Line { name, points, labels: Vec::new() }
+    }
+}
+
+/// What is drawn of a line's points.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Style {
+    /// A line through them.
+    Lines,
+    /// The points too.
+    MarkedLines,
+    /// The points alone.
+    Points,
 }
 
 /// A drawing.
@@ -39,8 +64,8 @@ pub struct Chart<'a> {
     pub y: (&'a str, Scale),
     /// What is drawn.
     pub lines: Vec<Line>,
-    /// Points are marked.
-    pub marks: bool,
+    /// And how.
+    pub style: Style,
 }
 
 /// Text that stands for itself in HTML and SVG.
@@ -56,20 +81,29 @@ pub fn short(value: f64) -> String {
         size if size >= 1e4 => (value / 1e3, "k"),
         _ => (value, ""),
     };
-    let digits = if scaled == scaled.trunc() || scaled.abs() >= 100.0 { 0 } else { 2 };
+    let digits = match scaled.abs() {
+        size if scaled == scaled.trunc() || size >= 100.0 => 0,
+        0.01.. => 2,
+        _ => 6,
+    };
     let text = format!("{scaled:.digits$}");
     let text = if digits > 0 { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text };
     format!("{text}{suffix}")
 }
 
-struct Axis {
+/// Where a point is drawn, and its label.
+type Place<'a> = (f64, f64, &'a str);
+
+/// An axis of a drawing.
+pub struct Axis {
     scale: Scale,
     from: f64,
     to: f64,
 }
 
 impl Axis {
-    fn over(scale: Scale, values: impl Iterator<Item = f64> + Clone) -> Axis {
+    /// One that has room for all of these values.
+    pub fn over(scale: Scale, values: impl Iterator<Item = f64> + Clone) -> Axis {
         let most = values.clone().fold(f64::MIN, f64::max);
         let least = values.fold(f64::MAX, f64::min);
         let (from, to) = match scale {
@@ -82,14 +116,15 @@ impl Axis {
     }
 
     /// Where a value is, from 0 to 1.
-    fn place(&self, value: f64) -> f64 {
+    pub fn place(&self, value: f64) -> f64 {
         match self.scale {
             Scale::Log => (value.log10() - self.from.log10()) / (self.to.log10() - self.from.log10()),
             _ => (value - self.from) / (self.to - self.from),
         }
     }
 
-    fn ticks(&self) -> Vec<(f64, String)> {
+    /// Values that are named, with their names.
+    pub fn ticks(&self) -> Vec<(f64, String)> {
         match self.scale {
             Scale::Nines => (0..=self.to as i32).map(|nines| (f64::from(nines), percent(nines))).collect(),
             Scale::Log => {
@@ -163,35 +198,80 @@ impl Chart<'_> {
             "<text transform=\"translate(14 {high}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
             escape(self.y.0)
         );
+        let mut labelled = Vec::new();
         for (number, line) in self.lines.iter().enumerate() {
-            let places: Vec<(f64, f64)> = line
+            let labels = line.labels.iter().map(String::as_str).chain(std::iter::repeat(""));
+            let places: Vec<Place<'_>> = line
                 .points
                 .iter()
-                .filter(|point| drawable(point))
-                .map(|&(x, y)| (at_x(x), at_y(y)))
+                .zip(labels)
+                .filter(|(point, _)| drawable(point))
+                .map(|(&(x, y), label)| (at_x(x), at_y(y), label))
                 .collect();
             self.line(&mut out, number, &line.name, &places);
+            labelled.extend(places);
         }
+        labels(&mut out, &labelled);
         out.push_str("</svg>\n");
         out
     }
 
-    fn line(&self, out: &mut String, number: usize, name: &str, places: &[(f64, f64)]) {
-        let color = COLORS[number % COLORS.len()];
+    fn line(&self, out: &mut String, number: usize, name: &str, places: &[Place<'_>]) {
+        let color = color(number);
         let dash = ["", "6 3", "2 3"][number / COLORS.len() % 3];
-        let path: Vec<String> = places.iter().map(|(x, y)| format!("{x:.1} {y:.1}")).collect();
+        let path: Vec<String> = places.iter().map(|(x, y, _)| format!("{x:.1} {y:.1}")).collect();
         let style = format!("stroke=\"{color}\" stroke-dasharray=\"{dash}\"");
-        if !path.is_empty() {
+        if !path.is_empty() && self.style != Style::Points {
             let _ = writeln!(out, "<path class=\"line\" {style} d=\"M{}\"/>", path.join("L"));
         }
-        for (x, y) in places.iter().filter(|_| self.marks) {
-            let _ = writeln!(out, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\" fill=\"{color}\"/>");
+        for (x, y, label) in places.iter().filter(|_| self.style != Style::Lines) {
+            let title = match label.is_empty() {
+                true => String::new(),
+                false => format!("<title>{}, {}</title>", escape(name), escape(label)),
+            };
+            let _ = writeln!(
+                out,
+                "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\" fill=\"{color}\">{title}</circle>"
+            );
         }
         let (x, y) = (WIDTH - RIGHT + 12.0, TOP + 12.0 + 17.0 * number as f64);
         let (end, text) = (x + 18.0, x + 24.0);
-        let _ = writeln!(out, "<path class=\"line\" {style} d=\"M{x} {y}H{end}\"/>");
+        let _ = match self.style {
+            Style::Points => {
+                writeln!(out, "<circle cx=\"{}\" cy=\"{y}\" r=\"3\" fill=\"{color}\"/>", x + 9.0)
+            }
+            _ => writeln!(out, "<path class=\"line\" {style} d=\"M{x} {y}H{end}\"/>"),
+        };
         let lower = y + 4.0;
         let _ = writeln!(out, "<text x=\"{text}\" y=\"{lower}\">{}</text>", escape(name));
+    }
+}
+
+/// Names beside points, right or left of them. One that would lie on another is left to its point's title,
+/// which a pointer shows.
+fn labels(out: &mut String, places: &[Place<'_>]) {
+    const HIGH: f64 = 10.0;
+    const LETTER: f64 = 5.4;
+    // From left to right, top and bottom edges of what is taken: the points themselves at first.
+    let mut taken: Vec<[f64; 4]> =
+        places.iter().map(|(x, y, _)| [x - 3.0, x + 3.0, y - 3.0, y + 3.0]).collect();
+    for &(x, y, label) in places.iter().filter(|(_, _, label)| !label.is_empty()) {
+        let wide = LETTER * label.chars().count() as f64;
+        for (from, anchor, at) in [(x + 5.0, "start", x + 5.0), (x - 5.0 - wide, "end", x - 5.0)] {
+            let edges = [from, from + wide, y - HIGH / 2.0, y + HIGH / 2.0];
+            let apart = |other: &[f64; 4]| {
+                edges[1] <= other[0] || other[1] <= edges[0] || edges[3] <= other[2] || other[3] <= edges[2]
+            };
+            if from >= LEFT && taken.iter().all(apart) {
+                taken.push(edges);
+                let (base, label) = (y + 3.5, escape(label));
+                let _ = writeln!(
+                    out,
+                    "<text class=\"small\" x=\"{at:.1}\" y=\"{base:.1}\" text-anchor=\"{anchor}\">{label}</text>"
+                );
+                break;
+            }
+        }
     }
 }
 
@@ -209,13 +289,24 @@ mod tests {
         let axis = Axis::over(Scale::Linear, [0.0, 100.0].into_iter());
         assert_eq!(axis.ticks().len(), 3);
         assert_eq!([percent(1), percent(3)], ["90 %", "99.9 %"]);
-        assert_eq!([short(1234.5), short(1.5e6), short(0.25)], ["1234", "1.5M", "0.25"]);
+        assert_eq!([1234.5, 1.5e6, 0.25, 0.001].map(short), ["1234", "1.5M", "0.25", "0.001"]);
+    }
+
+    #[test]
+    fn labels_do_not_lie_on_one_another() {
+        let mut out = String::new();
+        // The second is in the way of the first's right side, and has no room on its own right.
+        let places =
+            [(200.0, 50.0, "left"), (210.0, 50.0, "<b>"), (230.0, 50.0, "right"), (222.0, 52.0, "none")];
+        labels(&mut out, &places);
+        let anchors: Vec<&str> = out.lines().filter_map(|line| line.split("text-anchor=").nth(1)).collect();
+        assert_eq!(anchors, ["\"end\">left</text>", "\"start\">right</text>"]);
     }
 
     #[test]
     fn nothing_is_drawn_of_nothing() {
-        let lines = vec![Line { name: "a".to_owned(), points: vec![(1.0, 0.0), (f64::NAN, 1.0)] }];
-        let chart = Chart { x: ("x", Scale::Linear), y: ("y", Scale::Log), lines, marks: true };
+        let lines = vec![Line::new("a".to_owned(), vec![(1.0, 0.0), (f64::NAN, 1.0)])];
+        let chart = Chart { x: ("x", Scale::Linear), y: ("y", Scale::Log), lines, style: Style::MarkedLines };
         assert_eq!(chart.svg(), "");
     }
 }

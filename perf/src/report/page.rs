@@ -6,14 +6,16 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use super::Records;
-use super::chart::{Chart, Line, Scale, escape, short};
+use super::bars::{Bar, Bars};
+use super::chart::{Chart, Line, Scale, Style, escape, short};
+use super::scenarios::scenarios;
 use crate::measure::length;
 
 const STYLE: &str = "body{font:15px/1.45 system-ui,sans-serif;max-width:1120px;margin:2em auto;padding:0 1em;color:#222}\
 h1{font-size:1.6em}h2{font-size:1.25em;margin-top:2em;border-bottom:1px solid #ccc}h3{font-size:1.05em;margin-top:1.6em}\
 table{border-collapse:collapse;margin:.8em 0;font-size:.88em}td,th{padding:.25em .6em;border-bottom:1px solid #ddd;text-align:right;vertical-align:top}\
 td:first-child,th:first-child{text-align:left;white-space:nowrap}.note{color:#666;font-size:.88em}.scroll{overflow-x:auto}\
-svg{width:100%;height:auto;max-width:860px;display:block}svg text{font:12px system-ui,sans-serif;fill:#333}\
+svg{width:100%;height:auto;max-width:860px;display:block}svg text{font:12px system-ui,sans-serif;fill:#333}svg .small{font-size:10px;fill:#666}\
 .grid{stroke:#e2e2e2;stroke-width:1;fill:none}.line{fill:none;stroke-width:1.8}";
 
 /// The whole page.
@@ -36,6 +38,9 @@ pub fn page(records: &Records) -> String {
     if !records.runs.is_empty() {
         runs(&mut body, &records.runs);
     }
+    if !records.scenarios.is_empty() {
+        scenarios(&mut body, &records.scenarios);
+    }
     if !records.limits.is_empty() {
         body.push_str("<h2>What the machine can do at all</h2>\n");
         records.limits.iter().for_each(|record| limit(&mut body, record));
@@ -46,12 +51,14 @@ pub fn page(records: &Records) -> String {
     )
 }
 
-fn paragraph(body: &mut String, text: &str) {
+/// A remark.
+pub fn paragraph(body: &mut String, text: &str) {
     // Writing to a string does not fail.
     let _ = writeln!(body, "<p class=\"note\">{}</p>", escape(text));
 }
 
-fn table(body: &mut String, heads: &[&str], rows: &[Vec<String>]) {
+/// A table; its cells are escaped.
+pub fn table(body: &mut String, heads: &[&str], rows: &[Vec<String>]) {
     let cells = |cells: &[String], tag: &str| -> String {
         cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect()
     };
@@ -63,15 +70,18 @@ fn table(body: &mut String, heads: &[&str], rows: &[Vec<String>]) {
     body.push_str("</table></div>\n");
 }
 
-fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
+/// The list in this field; empty if there is none.
+pub fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
     value[name].as_array().map_or(&[], Vec::as_slice)
 }
 
-fn number(value: &Value) -> f64 {
+/// A number, or NaN.
+pub fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or(f64::NAN)
 }
 
-fn name(value: &Value, field: &str) -> String {
+/// A text, or a question mark.
+pub fn name(value: &Value, field: &str) -> String {
     value[field].as_str().unwrap_or("?").to_owned()
 }
 
@@ -84,12 +94,13 @@ fn spread(value: &Value, scale: f64, digits: usize) -> String {
     format!("{:.digits$} [{:.digits$}..{:.digits$}]", at("median"), at("min"), at("max"))
 }
 
-fn share(value: f64) -> String {
+/// A share in per cent; a dash where there is none.
+pub fn share(value: f64) -> String {
     if value.is_finite() { format!("{:.0}\u{a0}%", 100.0 * value) } else { "-".to_owned() }
 }
 
 /// A latency curve over nines; the greatest value is where its count puts it.
-fn curve(latency: &Value) -> Vec<(f64, f64)> {
+pub fn curve(latency: &Value) -> Vec<(f64, f64)> {
     let count = number(&latency["count"]).max(1.0);
     let point = |pair: &Value| {
         let (quantile, us) = (number(&pair[0]), number(&pair[1]));
@@ -98,12 +109,15 @@ fn curve(latency: &Value) -> Vec<(f64, f64)> {
     list(latency, "curve_us").iter().map(point).collect()
 }
 
-fn latency_chart(lines: Vec<Line>) -> String {
-    Chart { x: ("percentile", Scale::Nines), y: ("latency, us", Scale::Log), lines, marks: false }.svg()
+/// Percentile curves.
+pub fn latency_chart(lines: Vec<Line>) -> String {
+    Chart { x: ("percentile", Scale::Nines), y: ("latency, us", Scale::Log), lines, style: Style::Lines }
+        .svg()
 }
 
 fn hockey_stick(lines: Vec<Line>) -> String {
-    Chart { x: ("requests/s", Scale::Linear), y: ("p99, us", Scale::Log), lines, marks: true }.svg()
+    Chart { x: ("requests/s", Scale::Linear), y: ("p99, us", Scale::Log), lines, style: Style::MarkedLines }
+        .svg()
 }
 
 /// The most that a bare loop moved of this length, in bytes per second, and what it was.
@@ -176,7 +190,7 @@ fn comparison(body: &mut String, record: &Value, limits: &[Value]) {
         "of the limit",
     ];
     table(body, &heads, &rows);
-    let lines = peers.iter().map(|peer| Line { name: name(peer, "peer"), points: curve(&peer["latency"]) });
+    let lines = peers.iter().map(|peer| Line::new(name(peer, "peer"), curve(&peer["latency"])));
     body.push_str(&latency_chart(lines.collect()));
     if figure != "Tail" {
         let sweep = |peer: &Value| {
@@ -184,7 +198,7 @@ fn comparison(body: &mut String, record: &Value, limits: &[Value]) {
             // In the order of the sweep: from few requests at a time to many.
             let points =
                 found.map(|found| (number(&found["per_second"]), number(&found["p99_us"]))).collect();
-            Line { name: name(peer, "peer"), points }
+            Line::new(name(peer, "peer"), points)
         };
         body.push_str(&hockey_stick(peers.iter().map(sweep).collect()));
     }
@@ -221,7 +235,7 @@ fn runs(body: &mut String, runs: &[Value]) {
         ["run", "requests/s", "GB/s", "p50 us", "p99 us", "p99.9 us", "most us", "hits", "generator busy"];
     table(body, &heads, &rows);
     body.push_str("<h3>Latency</h3>\n");
-    let lines = runs.iter().map(|run| Line { name: label(run), points: curve(&run["outcome"]["latency"]) });
+    let lines = runs.iter().map(|run| Line::new(label(run), curve(&run["outcome"]["latency"])));
     body.push_str(&latency_chart(lines.collect()));
     body.push_str("<h3>Tail by scenario</h3>\n");
     body.push_str(&tails(runs, label));
@@ -235,7 +249,7 @@ fn runs(body: &mut String, runs: &[Value]) {
             };
             let mut points: Vec<(f64, f64)> = runs.iter().map(point).collect();
             points.sort_by(|a, b| a.0.total_cmp(&b.0));
-            Line { name: name.clone(), points }
+            Line::new(name.clone(), points)
         })
         .collect();
     if !sticks.is_empty() {
@@ -244,44 +258,15 @@ fn runs(body: &mut String, runs: &[Value]) {
     }
 }
 
-/// A bar for each run, of which each shade ends at another percentile; the axis is logarithmic.
+/// A bar for each run, whose pieces end at percentiles.
 fn tails(runs: &[Value], label: impl Fn(&Value) -> String) -> String {
-    const SHADES: [(&str, &str, &str); 3] =
-        [("p50_us", "#0072b2", "p50"), ("p99_us", "#56b4e9", "p99"), ("p999_us", "#e69f00", "p99.9")];
-    let us = |run: &Value, field: &str| number(&run["outcome"]["latency"][field]).max(1.0);
-    let most = runs.iter().map(|run| us(run, "p999_us")).fold(10.0, f64::max).log10().ceil();
-    let place = |us: f64| 200.0 + 500.0 * us.log10() / most;
-    let height = 22 * runs.len() + 50;
-    let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 720 {height}\" role=\"img\"><title>tails</title>\n"
-    );
-    for power in 0..=most as i32 {
-        let (at, end) = (place(10f64.powi(power)), height - 30);
-        let _ = writeln!(out, "<path class=\"grid\" d=\"M{at:.1} 4V{end}\"/>");
-        let (below, text) = (height - 14, short(10f64.powi(power)));
-        let _ = writeln!(out, "<text x=\"{at:.1}\" y=\"{below}\" text-anchor=\"middle\">{text} us</text>");
-    }
-    for (number, run) in runs.iter().enumerate() {
-        let top = 6 + 22 * number;
-        let _ = writeln!(
-            out,
-            "<text x=\"194\" y=\"{}\" text-anchor=\"end\">{}</text>",
-            top + 13,
-            escape(&label(run))
-        );
-        let mut from = place(1.0);
-        for (field, color, name) in SHADES {
-            let (value, to) = (us(run, field), place(us(run, field)));
-            let width = (to - from).max(0.0);
-            let _ = writeln!(
-                out,
-                "<rect x=\"{from:.1}\" y=\"{top}\" width=\"{width:.1}\" height=\"16\" fill=\"{color}\"><title>{name} {value:.0} us</title></rect>"
-            );
-            from = to;
-        }
-    }
-    out.push_str("</svg>\n<p class=\"note\">Each bar ends at p50 (dark blue), p99 (light blue) and p99.9 (orange).</p>\n");
-    out
+    const ENDS: [(&str, &str); 3] = [("p50_us", "p50"), ("p99_us", "p99"), ("p999_us", "p99.9")];
+    let bar = |run: &Value| {
+        let ends = ENDS.map(|(field, _)| number(&run["outcome"]["latency"][field])).to_vec();
+        Bar { name: label(run), first: 0, ends }
+    };
+    let legend = ENDS.map(|(_, name)| name.to_owned()).to_vec();
+    Bars { axis: ("latency, us", Scale::Log), legend, groups: vec![runs.iter().map(bar).collect()] }.svg()
 }
 
 fn limit(body: &mut String, record: &Value) {
