@@ -15,11 +15,12 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use futures_lite::{AsyncRead, AsyncWrite};
 use glommio::io::{DmaBuffer, DmaFile, OpenOptions, ReadResult};
 use glommio::net::{TcpListener, TcpStream};
 use glommio::{Latency, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle};
+use hedgerow_engine::shell::rings;
 use hedgerow_wire::checksum::crc32c;
 use hedgerow_wire::decoder::{Decoder, Step};
 use hedgerow_wire::frame::{FrameHeader, Op, Status};
@@ -105,7 +106,7 @@ struct Bare {
     queue: TaskQueueHandle,
     /// Something came since it was last looked.
     stirred: Cell<bool>,
-    looking: RefCell<Option<Waker>>,
+    lingering: RefCell<Option<Waker>>,
 }
 
 struct Peer {
@@ -142,6 +143,7 @@ async fn listen(
     checksums: [[Vec<u32>; SIZES.len()]; 2],
     queue: TaskQueueHandle,
 ) -> Result<()> {
+    ensure!(rings::counters()[0].1 > 0, "its rings are not set up as the daemon's");
     let open = async |path: &Path| {
         let file = OpenOptions::new().read(true).write(true).dma_open(path).await;
         file.map(Rc::new).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))
@@ -155,9 +157,9 @@ async fn listen(
         receive: RefCell::new(vec![0; RECEIVE_BYTES]),
         queue,
         stirred: Cell::new(false),
-        looking: RefCell::default(),
+        lingering: RefCell::default(),
     });
-    spawn(queue, bare.clone().look());
+    spawn(queue, bare.clone().linger());
     let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| anyhow::anyhow!("{error}"))?;
     let address = listener.local_addr().map_err(|error| anyhow::anyhow!("{error}"))?;
     println!("listening on {address}");
@@ -184,16 +186,16 @@ fn spawn(queue: TaskQueueHandle, task: impl Future<Output = ()> + 'static) {
 impl Bare {
     fn stir(&self) {
         self.stirred.set(true);
-        if let Some(waker) = self.looking.borrow_mut().take() {
+        if let Some(waker) = self.lingering.borrow_mut().take() {
             waker.wake();
         }
     }
 
-    /// As the daemon's `turns::look`: its rings are set up in the same way.
-    async fn look(self: Rc<Self>) {
+    /// As the daemon's `turns::linger`: its rings are set up in the same way.
+    async fn linger(self: Rc<Self>) {
         loop {
             poll_fn(|cx| {
-                *self.looking.borrow_mut() = Some(cx.waker().clone());
+                *self.lingering.borrow_mut() = Some(cx.waker().clone());
                 if self.stirred.get() { Poll::Ready(()) } else { Poll::Pending }
             })
             .await;
@@ -202,8 +204,6 @@ impl Bare {
                 glommio::timer::sleep(TURN).await;
                 if self.stirred.replace(false) {
                     last = clock::now_ns();
-                } else {
-                    let _ = rustix::process::getppid();
                 }
             }
         }

@@ -216,7 +216,7 @@ pub enum WriteOutcome {
     Indeterminate,
     /// The deadline had passed before anything was sent.
     DeadlineExceeded,
-    /// Too many targets refused for want of room: no read will find the version, and a former one is as it was.
+    /// Too many targets refused for want of room: no read will find the version, and enough of a former one is left.
     Overloaded,
     /// Too many shards find the version too far ahead of their clocks; otherwise as `Overloaded`.
     ClockAhead {

@@ -37,7 +37,7 @@ pub(super) struct WriteOp {
     version: Version,
     /// So many parts of it make a difference: it may be read itself, or too few of those that [`super::confirm`]
     /// asks say that nothing newer than a former version is there. With fewer, whatever was acknowledged before has
-    /// enough parts left, and enough that vouch for it.
+    /// enough parts left, and enough that vouch for it, if all that it is asked of can answer.
     matters: usize,
     /// Parts that make it acknowledged.
     quorum: usize,
@@ -178,8 +178,8 @@ impl WriteOp {
         if out_of_reach && pending == 0 { Step::Refuse(self.refusal()) } else { Step::Wait(self.answer_by) }
     }
 
-    /// Why too few targets stored their part, where it is certain that no read will find any, and that a former
-    /// version is as it was.
+    /// Why too few targets stored their part, where it is certain that no read will find any, and that enough
+    /// of a former version is left.
     fn refusal(&self) -> WriteOutcome {
         let ahead = |&(_, fate): &(TargetIndex, Fate)| match fate {
             Fate::Ahead(ahead_us) => Some(ahead_us),

@@ -16,6 +16,13 @@ use super::limits::{
 use super::oneshot::Signal;
 
 impl Connection {
+    /// Whether a new request may begin; if not, it is answered.
+    pub(super) fn may_begin(&self, header: &FrameHeader) -> Result<bool, Ended> {
+        self.check_id(header.request_id)?;
+        let admitted = self.admit(header);
+        Ok(admitted.map_err(|refusal| self.send_refusal(header, &refusal)).is_ok())
+    }
+
     /// An id that is under way tells two answers apart no more. One that was cancelled gets none, and its
     /// id may be used again.
     pub(super) fn check_id(&self, id: u64) -> Result<(), Ended> {
@@ -30,7 +37,7 @@ impl Connection {
         }
     }
 
-    /// Whether a new request may begin.
+    /// Whether there is room for a new request.
     pub(super) fn admit(&self, header: &FrameHeader) -> Result<(), Refusal> {
         if self.core.stopping() {
             let (status, message) = (Status::ShuttingDown, "the daemon is stopping");

@@ -171,13 +171,14 @@ impl Connection {
         unsafe { BorrowedFd::borrow_raw(fd) }
     }
 
-    /// Answers leave at once, and without pacing where there is no path to be sparing of: the timers of a
-    /// congestion control that paces (BBR) cost a third of the processor time of large objects on loopback.
+    /// Answers leave at once; and not at the pace that BBR finds, where it is the system's choice and there is no
+    /// path to be sparing of: its timers cost a third of the processor time of large objects on loopback.
     fn tune(&self) {
         let _ = self.stream.borrow().set_nodelay(true);
-        if self.peer.is_some_and(|peer| peer.ip().is_loopback()) {
-            // Where it is not to be had, the system's own does.
-            let _ = rustix::net::sockopt::set_tcp_congestion(self.socket(), "cubic");
+        if self.peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback()) {
+            let choose = |name| rustix::net::sockopt::set_tcp_congestion(self.socket(), name);
+            // Where neither is to be had, the system's own does.
+            let _ = choose("cubic").or_else(|_| choose("reno"));
         }
     }
 

@@ -340,7 +340,7 @@ impl CoreStart {
             glommio::executor().create_task_queue(Shares::Static(1000), Latency::NotImportant, "data path");
         let core = self.build(data_path);
         turns::stay_awake(&core);
-        core.spawn(turns::look(core.clone()));
+        core.spawn(turns::linger(core.clone()));
         for (peer, sender) in self.senders.into_iter().enumerate() {
             if let Some(sender) = sender {
                 let outbox = core.outbox(peer).clone();

@@ -18,7 +18,7 @@ pub use call::{
     StripeBytes,
 };
 pub use gates::{Gates, OpenPuts};
-pub use read::{read_memory, rebuild};
+pub use read::{InMemory, find_in_memory, rebuild};
 
 use super::buffers::{PartBytes, SharedBytes};
 use super::core::Core;

@@ -20,7 +20,7 @@ use super::limits::{
     BODY_BYTES_CONTROL_MAX, BODY_BYTES_MAX, CONNECTION_OUT_BYTES_MAX, CONNECTION_REQUESTS_MAX,
     RECEIVES_IN_A_ROW_MAX,
 };
-use super::memory_gets::{self, MemoryGet, Unanswered};
+use super::memory_gets::{self, MemoryGet};
 use super::outgoing::Body;
 use super::put_body::{PutBody, too_many_bytes};
 use super::request;
@@ -151,6 +151,14 @@ impl Connection {
         taken.and(answered)
     }
 
+    fn send_framing_error(&self, error: &FrameError) {
+        let status = match error {
+            FrameError::ProtocolVersion { .. } => Status::Unsupported,
+            _ => Status::BadRequest,
+        };
+        self.send_error(Op::Hello, 0, status, &error.to_string());
+    }
+
     fn take_frames(
         self: &Rc<Self>,
         decoder: &mut Decoder,
@@ -159,17 +167,18 @@ impl Connection {
         batch: &mut Batch,
     ) -> Result<(), Ended> {
         loop {
-            let step = decoder.step(&mut input).inspect_err(|error| {
-                let status = match error {
-                    FrameError::ProtocolVersion { .. } => Status::Unsupported,
-                    _ => Status::BadRequest,
-                };
-                self.send_error(Op::Hello, 0, status, &error.to_string());
-            })?;
+            let step = match decoder.step(&mut input) {
+                Ok(step) => step,
+                Err(error) => {
+                    self.answer_gets(batch)?;
+                    self.send_framing_error(&error);
+                    return Err(error.into());
+                }
+            };
             match step {
                 Step::NeedMore => return Ok(()),
                 Step::Header { header, key } => {
-                    *frame = self.begin(header, key, batch.received)?;
+                    *frame = self.begin(header, key, batch)?;
                     if matches!(frame, Frame::Skipped) {
                         decoder.skip_body();
                     }
@@ -188,6 +197,7 @@ impl Connection {
                 }
                 Step::Refused { header, error } => {
                     *frame = Frame::None;
+                    self.answer_gets(batch)?;
                     let message = match error {
                         FrameError::KeyChecksum => "the key's checksum is wrong",
                         _ => "the body's checksum is wrong",
@@ -203,10 +213,11 @@ impl Connection {
         self: &Rc<Self>,
         header: FrameHeader,
         key: Option<Key>,
-        received: Timestamp,
+        batch: &mut Batch,
     ) -> Result<Frame, Ended> {
         self.core.counters.frame(header.op);
         if let Err(refusal) = check_request(&header, key.as_ref()) {
+            self.answer_gets(batch)?;
             self.refuse(&header, &refusal);
             return Ok(Frame::Skipped);
         }
@@ -224,7 +235,7 @@ impl Connection {
             op => {
                 let bound_bytes = if op == Op::PartWrite { BODY_BYTES_MAX } else { BODY_BYTES_CONTROL_MAX };
                 let body = self.core.bodies.buffer(bound_bytes);
-                Ok(Frame::Whole { body, header, key, received })
+                Ok(Frame::Whole { body, header, key, received: batch.received })
             }
         }
     }
@@ -277,7 +288,11 @@ impl Connection {
             Frame::Whole { header, key: Some(key), received, .. } if header.op == Op::Get => {
                 match MemoryGet::new(&self.core, header, key, received) {
                     Ok(get) => batch.gets.push(get),
-                    Err((header, key)) => self.start_get((header, key, received))?,
+                    Err((header, key)) => {
+                        if self.may_begin(&header)? {
+                            self.start_get(header, key, received);
+                        }
+                    }
                 }
                 Ok(())
             }
@@ -293,14 +308,15 @@ impl Connection {
         if batch.gets.is_empty() {
             return Ok(());
         }
-        let answered = memory_gets::answer(self, &mut batch.gets, |get| self.start_get(get));
+        let answered = memory_gets::answer(self, &mut batch.gets);
         batch.gets.clear();
         answered
     }
 
-    fn start_get(self: &Rc<Self>, (header, key, received): Unanswered) -> Result<(), Ended> {
+    /// Starts a get that may begin.
+    pub(super) fn start_get(self: &Rc<Self>, header: FrameHeader, key: Key, received: Timestamp) {
         let body = self.core.bodies.buffer(0);
-        self.start(header, Some(key), body, received)
+        self.start(header, Some(key), body, received);
     }
 
     fn dispatch(
@@ -345,26 +361,17 @@ impl Connection {
             }
             _ => {}
         }
-        self.start(header, key, body, received)
+        if self.may_begin(&header)? {
+            self.start(header, key, body, received);
+        }
+        Ok(())
     }
 
-    /// Starts a request's task, unless it may not begin.
-    fn start(
-        self: &Rc<Self>,
-        header: FrameHeader,
-        key: Option<Key>,
-        body: BodyBuffer,
-        received: Timestamp,
-    ) -> Result<(), Ended> {
-        self.check_id(header.request_id)?;
-        if let Err(refusal) = self.admit(&header) {
-            self.send_refusal(&header, &refusal);
-            return Ok(());
-        }
+    /// Starts the task of a request that may begin.
+    fn start(self: &Rc<Self>, header: FrameHeader, key: Option<Key>, body: BodyBuffer, received: Timestamp) {
         let request = self.add_request(&header);
         let task = request::serve(self.clone(), request, header, key, body, received);
         self.core.spawn(stages::within(Stage::Request, task));
-        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@
 //! asked for, and hardly any is in a cache. So all chains are walked first, one short step after the other: the
 //! processor waits for those of many gets at the same time. The answers then find everything at hand.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use hedgerow_wire::frame::{FrameHeader, Op};
@@ -15,8 +16,9 @@ use smallvec::SmallVec;
 use super::clock;
 use super::connection::Connection;
 use super::core::Core;
-use super::home::{self, ReadCall, Reply, StripeInMemory};
-use super::request::{read_call, send_record};
+use super::home::{self, ReadCall, StripeInMemory};
+use super::incoming::Ended;
+use super::request::{read_call, send_from_memory};
 use super::stages::{self, Stage};
 
 /// A get whose home is this core.
@@ -26,9 +28,6 @@ pub struct MemoryGet {
     received: Timestamp,
     in_memory: bool,
 }
-
-/// A get that goes the usual way: its header, its key and when it came.
-pub type Unanswered = (FrameHeader, Key, Timestamp);
 
 impl MemoryGet {
     /// If the get's home is this core. Else its header and key are given back.
@@ -55,39 +54,35 @@ fn walk(core: &Core, gets: &mut [MemoryGet]) {
     for (get, held) in gets.iter_mut().zip(&held) {
         get.in_memory = held.is_some_and(|StripeInMemory { meta, .. }| {
             // The count is that of all who hold it; what matters is where it lies.
-            Arc::strong_count(meta) > 0 && meta.kind != PartKind::Head && meta.key == get.call.name.key
+            Arc::strong_count(meta) > 0
+                && meta.kind != PartKind::Head
+                && meta.namespace == get.call.name.namespace
+                && meta.key == get.call.name.key
         });
     }
     for held in held.into_iter().flatten() {
-        std::hint::black_box(held.bytes.as_ref().first());
+        std::hint::black_box(held.bytes.as_ref().first().copied());
     }
 }
 
-/// Answers those of `gets` that can be at once, in their order; the others go to `otherwise`.
-pub fn answer<E>(
-    connection: &Connection,
-    gets: &mut [MemoryGet],
-    mut otherwise: impl FnMut(Unanswered) -> Result<(), E>,
-) -> Result<(), E> {
+/// Answers those of `gets` that can be at once, in their order; for the others tasks are started.
+pub fn answer(connection: &Rc<Connection>, gets: &mut [MemoryGet]) -> Result<(), Ended> {
     let core = &connection.core;
-    {
-        let _stage = stages::enter(Stage::Memory);
-        walk(core, gets);
-    }
+    let _stage = stages::enter(Stage::Memory);
+    walk(core, gets);
     let now = clock::now();
     let mut answered = SmallVec::<[Timestamp; 64]>::new();
-    for get in gets.iter_mut() {
-        let found = if get.in_memory && connection.has_room() {
-            home::read_memory(core, &get.call, now)
-        } else {
-            None
-        };
-        match found {
-            Some(Reply::Record(record)) => {
-                send_record(connection, &get.header, record);
-                answered.push(get.received);
+    for MemoryGet { header, call, received, in_memory } in gets {
+        if !connection.may_begin(header)? {
+            continue;
+        }
+        let at_once = *in_memory && connection.has_room();
+        match at_once.then(|| home::find_in_memory(core, call, now)).flatten() {
+            Some(Ok(found)) => {
+                send_from_memory(connection, header, found);
+                answered.push(*received);
             }
-            _ => otherwise((get.header.clone(), get.call.name.key.clone(), get.received))?,
+            _ => connection.start_get(header.clone(), call.name.key.clone(), *received),
         }
     }
     let done = clock::timestamp();

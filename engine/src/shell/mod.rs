@@ -31,7 +31,7 @@ mod permits;
 mod put;
 mod put_body;
 mod request;
-mod rings;
+pub mod rings;
 mod serving;
 pub mod settings;
 mod shapes;

@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 use super::buffers::PartBytes;
 use super::clock;
 use super::connection::Connection;
-use super::home::Pieces;
+use super::home::{Piece, Pieces};
 use super::limits::{CONNECTION_OUT_BYTES_MAX, IOV_MAX, SEND_BYTES_MAX};
 use super::stages::{self, Stage};
 use super::turns::turn;
@@ -25,6 +25,8 @@ pub enum Body {
     Empty,
     /// Bytes of its own.
     Bytes(Vec<u8>),
+    /// One piece, from where it lies.
+    Piece(Piece<PartBytes>),
     /// Pieces of parts or stripes: sent from where they lie.
     Pieces(Pieces<PartBytes>),
 }
@@ -35,6 +37,7 @@ impl Body {
         match self {
             Body::Empty => 0,
             Body::Bytes(bytes) => bytes.len(),
+            Body::Piece(piece) => piece.range.len(),
             Body::Pieces(pieces) => pieces.iter().map(|piece| piece.range.len()).sum(),
         }
     }
@@ -64,6 +67,7 @@ impl OutFrame {
         match &self.body {
             Body::Empty => {}
             Body::Bytes(bytes) => add(bytes),
+            Body::Piece(piece) => add(piece.as_slice()),
             Body::Pieces(pieces) => pieces.iter().for_each(|piece| add(piece.as_slice())),
         }
     }
@@ -156,7 +160,9 @@ impl Connection {
             Some(count) => count,
             None => {
                 self.blocked_since.set(Some(clock::timestamp()));
-                self.send_when_ready(*sent).await?
+                let count = self.send_when_ready(*sent).await?;
+                self.core.stir();
+                count
             }
         };
         self.blocked_since.set(None);

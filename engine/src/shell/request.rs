@@ -17,7 +17,7 @@ use super::buffers::PartBytes;
 use super::clock;
 use super::connection::{Connection, Request};
 use super::control;
-use super::home::{Call, Pieces, ReadCall, RecordReply, Reply};
+use super::home::{Call, InMemory, Pieces, ReadCall, RecordReply, Reply};
 use super::limits::STREAM_STRIPES_AHEAD;
 use super::outgoing::Body;
 use super::permits::Permit;
@@ -148,21 +148,21 @@ async fn delete(
 }
 
 /// The header of the first frame of an answer to `request` that carries bytes of the object.
-fn object_header(request: &FrameHeader, record: &RecordReply<PartBytes>) -> FrameHeader {
+fn object_header(request: &FrameHeader, meta: &PartMeta, confirmed: bool, from_memory: bool) -> FrameHeader {
     let mut header = FrameHeader::answer(Op::Get, request.request_id, Status::Ok);
     header.offset = request.offset;
-    header.length = request.length.min(record.meta.object_len - request.offset);
-    if !record.confirmed {
+    header.length = request.length.min(meta.object_len - request.offset);
+    if !confirmed {
         header.flags |= flags::UNCONFIRMED;
     }
-    if record.from_memory {
+    if from_memory {
         header.flags |= flags::FROM_MEMORY;
     }
-    header.version = record.meta.version;
-    header.object_len = record.meta.object_len;
-    header.object_checksum = record.meta.object_checksum;
-    if record.meta.expires_ms != 0 {
-        header.ttl_ms = record.meta.expires_ms.saturating_sub(clock::now().wall_ms()).max(1);
+    header.version = meta.version;
+    header.object_len = meta.object_len;
+    header.object_checksum = meta.object_checksum;
+    if meta.expires_ms != 0 {
+        header.ttl_ms = meta.expires_ms.saturating_sub(clock::now().wall_ms()).max(1);
     }
     header
 }
@@ -187,12 +187,20 @@ async fn turn(connection: &Connection, deadline: Timestamp) -> Option<Permit> {
 }
 
 /// Answers with a record that is the whole object.
-pub fn send_record(connection: &Connection, header: &FrameHeader, record: RecordReply<PartBytes>) {
-    let answer = object_header(header, &record);
+fn send_record(connection: &Connection, header: &FrameHeader, record: RecordReply<PartBytes>) {
+    let answer = object_header(header, &record.meta, record.confirmed, record.from_memory);
     connection.core.counters.sent(record.from_memory, answer.length);
     let checksum = pieces_checksum(&record.pieces);
     let body = if record.pieces.is_empty() { Body::Empty } else { Body::Pieces(record.pieces) };
     connection.send(answer, body, checksum);
+}
+
+/// Answers with an object that is in memory.
+pub fn send_from_memory(connection: &Connection, header: &FrameHeader, found: InMemory) {
+    let answer = object_header(header, &found.meta, true, true);
+    connection.core.counters.sent(true, answer.length);
+    let checksum = found.piece.as_ref().map_or(0, |piece| piece.checksum);
+    connection.send(answer, found.piece.map_or(Body::Empty, Body::Piece), checksum);
 }
 
 async fn get(
@@ -218,7 +226,7 @@ async fn get(
         drop(turn);
         let head = &record.meta;
         let stream = GetStream { connection, request, header, name, home, deadline, answer_by, head };
-        return stream.run(object_header(header, &record)).await;
+        return stream.run(object_header(header, head, record.confirmed, record.from_memory)).await;
     }
     send_record(connection, header, record);
 }

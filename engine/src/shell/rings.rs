@@ -3,7 +3,7 @@
 //! By default the kernel sends a core an interrupt when something completes that one of its rings waits for, even
 //! while that core works; for a socket that is readable this costs more than the look at the ring saves. With
 //! `IORING_SETUP_COOP_TASKRUN` (Linux 5.19) a completion waits for the core's next entry into the kernel. A core that
-//! works enters all the time, and one that waits for work enters on purpose ([`super::turns::look`]).
+//! works enters all the time, and one that has run out of work does for a while ([`super::turns::linger`]).
 //!
 //! glommio 0.9 has no setting for it, so the one function through which its liburing makes rings is wrapped by
 //! the linker (`build.rs`: `--wrap`). Without that nothing is different but the cost; `runtime_rings` and

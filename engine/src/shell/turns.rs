@@ -44,10 +44,10 @@ pub fn stay_awake(core: &Rc<Core>) {
     }
 }
 
-/// Looks for completions while a core has nothing to do but had a moment ago: waking a sleeping core costs about
-/// as much as it spins. The kernel hands them over when it is entered ([`super::rings`]); a core that works enters it
-/// without this. Never ends.
-pub async fn look(core: Rc<Core>) {
+/// Keeps a core awake that has nothing to do but had a moment ago: waking a sleeping one costs about as much. Not the
+/// runtime's own spinning, which only looks at memory: the kernel hands completions over when it is entered
+/// ([`super::rings`]), as the runtime does at every turn. Never ends.
+pub async fn linger(core: Rc<Core>) {
     loop {
         core.stirred.wait().await;
         let mut last = clock::timestamp();
@@ -56,10 +56,7 @@ pub async fn look(core: Rc<Core>) {
             let now = clock::timestamp();
             if core.stirred.take() {
                 last = now;
-            } else if now.since(last) < SPIN {
-                // The cheapest way in and out.
-                let _ = rustix::process::getppid();
-            } else {
+            } else if now.since(last) >= SPIN {
                 break;
             }
         }

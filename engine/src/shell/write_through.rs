@@ -27,7 +27,7 @@ pub async fn run(core: Rc<Core>, shard: Rc<Shard>) {
         while idle && let Some(lent) = { shard.store.borrow_mut().lend() } {
             shard.writing_through.set(true);
             let written_bytes = write(&core, &shard, &lent, &zeroes).await;
-            idle = written_bytes + WRITE_THROUGH_CHUNK_BYTES as u64 > lent.len;
+            idle = written_bytes > 0 && written_bytes + WRITE_THROUGH_CHUNK_BYTES as u64 > lent.len;
             // One of which a part was written is not begun anew: a busy shard would never be done with it.
             shard.take_back(lent, written_bytes > 0);
             shard.writing_through.set(false);
@@ -49,7 +49,7 @@ async fn write(core: &Rc<Core>, shard: &Rc<Shard>, lent: &LentSlab, zeroes: &Rc<
         if shard.in_flight() == 0 {
             let buf = DeviceBuffer::Frozen(zeroes.clone());
             if let Err(error) = shard.write_outside(lent.offset + done, buf).await {
-                tracing::debug!(shard = shard.target.shard, %error, "a slab could not be written through");
+                tracing::warn!(shard = shard.target.shard, %error, "a slab could not be written through");
                 break;
             }
             (done, busy) = (done + WRITE_THROUGH_CHUNK_BYTES as u64, 0);

@@ -11,6 +11,7 @@
 #![allow(clippy::print_stdout)] // seeds and counts are for whoever reads the test's output
 
 mod bad_input;
+mod batches;
 mod bodies;
 mod broken_puts;
 mod codes;

@@ -49,7 +49,7 @@ fn what_makes_no_difference_to_any_read_is_refused() {
     ] {
         let code: Code = code.parse().unwrap();
         let (shape, former_shape): (Code, Code) = (shape.parse().unwrap(), former_shape.parse().unwrap());
-        // Where the former version is missing, of all that may be and it is acknowledged all the same.
+        // Where the former version is missing, if anywhere, and is acknowledged all the same.
         let missing =
             (0..=former_shape.n()).filter(|&slot| slot == former_shape.n() || code.quorum_spare() > 0);
         for (missing, stores) in missing.flat_map(|missing| (0..1u32 << shape.n()).map(move |s| (missing, s)))
@@ -78,7 +78,6 @@ fn what_makes_no_difference_to_any_read_is_refused() {
         }
     }
     assert!(refused > 100, "{refused}");
-    check("4+2", &vec![Some(Answer::Overloaded); 6], |_| WriteOutcome::Overloaded);
     check("4+2", &vec![Some(Answer::Overloaded); 6], |_| WriteOutcome::Overloaded);
     let ahead = |ahead_us| Some(Answer::ClockAhead { ahead_us });
     check("1+2", &[ahead(5), ahead(7), ahead(6)], |_| WriteOutcome::ClockAhead { ahead_us: 7 });

@@ -22,7 +22,7 @@ use crate::shell::stages::{self, Stage};
 
 /// Reads one record.
 pub async fn serve_read(core: &Rc<Core>, call: &ReadCall) -> Reply<PartBytes> {
-    if let Some(reply) = read_memory(core, call, clock::now()) {
+    if let Some(reply) = read_memory(core, call) {
         return reply;
     }
     let token = core.memory.borrow_mut().begin_fill(call.name.hash);
@@ -85,11 +85,19 @@ fn read_request(core: &Core, call: &ReadCall) -> ReadRequest {
     }
 }
 
-/// Answers a read from the memory tier of its home core, if what it wants is there.
-pub fn read_memory(core: &Core, call: &ReadCall, now: Now) -> Option<Reply<PartBytes>> {
+/// What the memory tier has for a read: the record, and the piece of its stripe that is wanted, if any is.
+pub struct InMemory {
+    /// The record.
+    pub meta: Arc<PartMeta>,
+    /// The bytes.
+    pub piece: Option<Piece<PartBytes>>,
+}
+
+/// Finds a record in the memory tier of its home core, and notes that it was used. A range that it does not
+/// have is a reply already.
+pub fn find_in_memory(core: &Core, call: &ReadCall, now: Now) -> Option<Result<InMemory, Reply<PartBytes>>> {
     let (hash, record) = (call.name.hash, call.name.record);
     let hit = {
-        let _stage = stages::enter(Stage::Memory);
         let mut memory = core.memory.borrow_mut();
         match call.fixed {
             Some((version, ..)) => memory.get_version(hash, record, version, now.wall_ms()),
@@ -100,21 +108,30 @@ pub fn read_memory(core: &Core, call: &ReadCall, now: Now) -> Option<Reply<PartB
     if meta.key != call.name.key || meta.namespace != call.name.namespace {
         return None;
     }
-    {
-        let _stage = stages::enter(Stage::Coordinate);
-        core.coordinator.borrow_mut().touch(&call.name, meta.code, now);
-    }
+    core.coordinator.borrow_mut().touch(&call.name, meta.code, now);
     let range = match stripe_range(&meta, call) {
         Ok(range) => range,
-        Err(reply) => return Some(reply),
+        Err(reply) => return Some(Err(reply)),
     };
-    let mut pieces = Pieces::new();
-    if !range.is_empty() {
+    let piece = (!range.is_empty()).then(|| {
         let whole = range.len() == bytes.as_ref().len();
         let checksum = if whole { bytes.checksum() } else { crc32c(&bytes.as_ref()[range.clone()]) };
-        pieces.push(Piece { bytes: PartBytes::Shared(bytes), range, checksum });
-    }
-    Some(Reply::Record(RecordReply { meta, pieces, confirmed: true, from_memory: true }))
+        Piece { bytes: PartBytes::Shared(bytes), range, checksum }
+    });
+    Some(Ok(InMemory { meta, piece }))
+}
+
+/// Answers a read from the memory tier of its home core, if what it wants is there.
+fn read_memory(core: &Core, call: &ReadCall) -> Option<Reply<PartBytes>> {
+    let _stage = stages::enter(Stage::Memory);
+    let found = find_in_memory(core, call, clock::now())?;
+    Some(found.map_or_else(
+        |reply| reply,
+        |InMemory { meta, piece }| {
+            let pieces = piece.into_iter().collect();
+            Reply::Record(RecordReply { meta, pieces, confirmed: true, from_memory: true })
+        },
+    ))
 }
 
 /// The bytes of the stripe that a call wants; none of a head.
