@@ -1,7 +1,9 @@
-//! Wraps the function through which the runtime makes its rings, as hedgerowd does: the bare server beside it has the
+//! Wraps the functions through which the runtime sets up its rings, as hedgerowd does: the bare server beside it has the
 //! same.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rustc-link-arg-bins=-Wl,--wrap=__sys_io_uring_setup");
+    for name in ["__sys_io_uring_setup", "__sys_io_uring_register"] {
+        println!("cargo:rustc-link-arg-bins=-Wl,--wrap={name}");
+    }
 }

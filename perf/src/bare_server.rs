@@ -43,6 +43,7 @@ const BLOCK_LEN: usize = 4096;
 /// As the daemon's: how long it looks for something to do, and how long the runtime does by itself.
 const SPIN: Duration = Duration::from_micros(50);
 const SPIN_RUNTIME: Duration = Duration::from_micros(5);
+const DEVICE_BUFFER_BYTES: usize = 32 << 20;
 const TURN: Duration = Duration::from_micros(1);
 const RECEIVE_BYTES: usize = 256 << 10;
 const IOV_MAX: usize = 64;
@@ -122,8 +123,10 @@ pub fn serve(folder: &Path, core: usize) -> Result<()> {
     let puts = folder.join("bare-puts");
     write_zeroes(&puts, PUT_BYTES)?;
     let (memory, in_memory) = memory_objects();
-    let builder =
-        LocalExecutorBuilder::new(Placement::Fixed(core)).spin_before_park(SPIN_RUNTIME).ring_depth(1024);
+    let builder = LocalExecutorBuilder::new(Placement::Fixed(core))
+        .spin_before_park(SPIN_RUNTIME)
+        .io_memory(DEVICE_BUFFER_BYTES)
+        .ring_depth(1024);
     let handle = builder
         .spawn(move || async move {
             let queue =

@@ -17,7 +17,9 @@ use super::clock;
 use super::core::{Core, Shared};
 use super::device::{self, DeviceError};
 use super::identity::{self, Identity, IdentityError};
-use super::limits::{LISTEN_BACKLOG, MAILBOX_MESSAGES, MESSAGES_IN_A_ROW_MAX, SPIN_RUNTIME};
+use super::limits::{
+    DEVICE_BUFFER_BYTES, LISTEN_BACKLOG, MAILBOX_MESSAGES, MESSAGES_IN_A_ROW_MAX, SPIN_RUNTIME,
+};
 use super::mailbox::Message;
 pub use super::opening::OpenedShard;
 use super::opening::{open_shard, target};
@@ -250,6 +252,7 @@ fn spawn_cores(
         let builder = LocalExecutorBuilder::new(Placement::Fixed(shared.settings.cores[id]))
             .name(&format!("core-{id}"))
             .spin_before_park(SPIN_RUNTIME)
+            .io_memory(DEVICE_BUFFER_BYTES)
             .ring_depth(1024);
         let handle = builder.spawn(move || start.run());
         let message = |error: glommio::GlommioError<()>| error.to_string();

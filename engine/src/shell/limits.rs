@@ -81,6 +81,9 @@ pub const WATCH_PERIODS: [Duration; 3] =
 pub const SPIN: Duration = Duration::from_micros(50);
 /// How long the runtime spins by itself: a little longer than a turn takes.
 pub const SPIN_RUNTIME: Duration = Duration::from_micros(5);
+/// Memory of a core for what its devices read and write, in large pages if the system has any. What is beyond comes
+/// from the heap.
+pub const DEVICE_BUFFER_BYTES: usize = 32 << 20;
 /// What a connection is received from in a row, before the core's devices and other connections are
 /// looked at.
 pub const RECEIVES_IN_A_ROW_MAX: u32 = 4;
