@@ -19,6 +19,7 @@ use crate::pattern::{Pattern, Random};
 
 /// Direct reads are of whole blocks of this length.
 pub const BLOCK_LEN: usize = 4096;
+const LARGE_PAGE_LEN: usize = 2 << 20;
 /// Reads that may be under way in an open loop; past it they wait, and their latency counts on.
 const OPEN_DEPTH: u32 = 256;
 
@@ -90,16 +91,23 @@ struct Bare {
     next: u64,
 }
 
+/// As the daemon's: of large pages, if the system has any.
+fn buffer(len: usize) -> (Vec<u8>, usize) {
+    let mut bytes = Vec::<u8>::with_capacity(len.next_multiple_of(LARGE_PAGE_LEN) + LARGE_PAGE_LEN);
+    let skip = bytes.as_ptr().align_offset(LARGE_PAGE_LEN);
+    let (start, advised) = (bytes.as_mut_ptr().wrapping_add(skip), len.next_multiple_of(LARGE_PAGE_LEN));
+    // Where it cannot be taken, nothing is different.
+    // SAFETY: the advice changes no contents, and the range lies within what `bytes` has.
+    let _ = unsafe { rustix::mm::madvise(start.cast(), advised, rustix::mm::Advice::LinuxHugepage) };
+    bytes.resize(skip + len, 1);
+    (bytes, skip)
+}
+
 impl Bare {
     fn open(path: &Path, file_len: u64, direction: Direction, len: usize, depth: u32) -> Result<Bare> {
         let direct = rustix::fs::OFlags::DIRECT.bits() as i32;
         let file = File::options().read(true).write(true).custom_flags(direct).open(path)?;
-        let buffer = |_| {
-            let bytes = vec![1u8; len + BLOCK_LEN];
-            let skip = bytes.as_ptr().align_offset(BLOCK_LEN);
-            (bytes, skip)
-        };
-        let buffers = (0..depth).map(buffer).collect();
+        let buffers = (0..depth).map(|_| buffer(len)).collect();
         Ok(Bare { file, file_len, direction, len, buffers, random: Random::new(3), next: 0 })
     }
 
