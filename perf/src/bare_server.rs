@@ -43,7 +43,7 @@ const BLOCK_LEN: usize = 4096;
 /// As the daemon's: how long it looks for something to do, and how long the runtime does by itself.
 const SPIN: Duration = Duration::from_micros(50);
 const SPIN_RUNTIME: Duration = Duration::from_micros(5);
-const DEVICE_BUFFER_BYTES: usize = 32 << 20;
+const DEVICE_BUFFER_BYTES: usize = 64 << 20;
 const TURN: Duration = Duration::from_micros(1);
 const RECEIVE_BYTES: usize = 256 << 10;
 const IOV_MAX: usize = 64;

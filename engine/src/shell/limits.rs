@@ -83,7 +83,7 @@ pub const SPIN: Duration = Duration::from_micros(50);
 pub const SPIN_RUNTIME: Duration = Duration::from_micros(5);
 /// Memory of a core for what its devices read and write, in large pages if the system has any. What is beyond comes
 /// from the heap.
-pub const DEVICE_BUFFER_BYTES: usize = 32 << 20;
+pub const DEVICE_BUFFER_BYTES: usize = 64 << 20;
 /// What a connection is received from in a row, before the core's devices and other connections are
 /// looked at.
 pub const RECEIVES_IN_A_ROW_MAX: u32 = 4;
