@@ -18,7 +18,8 @@ use super::core::{Core, Shared};
 use super::device::{self, DeviceError};
 use super::identity::{self, Identity, IdentityError};
 use super::limits::{
-    DEVICE_BUFFER_BYTES, LISTEN_BACKLOG, MAILBOX_MESSAGES, MESSAGES_IN_A_ROW_MAX, SPIN_RUNTIME,
+    DEVICE_BUFFER_BYTES, DEVICE_BUFFER_BYTES_MIN, LISTEN_BACKLOG, MAILBOX_MESSAGES, MESSAGES_IN_A_ROW_MAX,
+    SPIN_RUNTIME,
 };
 use super::mailbox::Message;
 pub use super::opening::OpenedShard;
@@ -252,7 +253,11 @@ fn spawn_cores(
         let builder = LocalExecutorBuilder::new(Placement::Fixed(shared.settings.cores[id]))
             .name(&format!("core-{id}"))
             .spin_before_park(SPIN_RUNTIME)
-            .io_memory(DEVICE_BUFFER_BYTES)
+            .io_memory(if shared.shard_cores.contains(&id) {
+                DEVICE_BUFFER_BYTES
+            } else {
+                DEVICE_BUFFER_BYTES_MIN
+            })
             .ring_depth(1024);
         let handle = builder.spawn(move || start.run());
         let message = |error: glommio::GlommioError<()>| error.to_string();

@@ -178,6 +178,10 @@ impl Connection {
             match step {
                 Step::NeedMore => return Ok(()),
                 Step::Header { header, key } => {
+                    if header.op != Op::Get {
+                        // What came before is there for it to find, and answered before it.
+                        self.answer_gets(batch)?;
+                    }
                     *frame = self.begin(header, key, batch)?;
                     if matches!(frame, Frame::Skipped) {
                         decoder.skip_body();
@@ -185,6 +189,7 @@ impl Connection {
                 }
                 Step::Body(bytes) => {
                     if let Err((header, full)) = frame.append(bytes) {
+                        self.answer_gets(batch)?;
                         self.refuse(&header, &too_many_bytes(full));
                         *frame = Frame::Skipped;
                         decoder.skip_body();
@@ -296,11 +301,7 @@ impl Connection {
                 }
                 Ok(())
             }
-            Frame::Whole { header, key, body, received } => {
-                // What came before a cancel or a credit is there for it to find.
-                self.answer_gets(batch)?;
-                self.dispatch(header, key, body, received)
-            }
+            Frame::Whole { header, key, body, received } => self.dispatch(header, key, body, received),
         }
     }
 

@@ -84,6 +84,8 @@ pub const SPIN_RUNTIME: Duration = Duration::from_micros(5);
 /// Memory of a core for what its devices read and write, in large pages if the system has any. What is beyond comes
 /// from the heap.
 pub const DEVICE_BUFFER_BYTES: usize = 64 << 20;
+/// The same of a core without devices.
+pub const DEVICE_BUFFER_BYTES_MIN: usize = 1 << 20;
 /// What a connection is received from in a row, before the core's devices and other connections are
 /// looked at.
 pub const RECEIVES_IN_A_ROW_MAX: u32 = 4;

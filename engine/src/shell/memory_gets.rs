@@ -46,7 +46,7 @@ impl MemoryGet {
 }
 
 /// Finds out which of `gets` ask for an object of which all is held, and looks at what their answers will look at.
-/// What is not answered here is looked up again by the get's own task, and counted there.
+/// What is not found here is looked up again by the get's own task, and counted there.
 fn walk(core: &Core, gets: &mut [MemoryGet]) {
     let memory = core.memory.borrow();
     let peek = |get: &MemoryGet| memory.peek(get.call.name.hash, Record::OBJECT);

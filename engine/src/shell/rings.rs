@@ -7,7 +7,7 @@
 //!
 //! A device operation takes a descriptor of the device's queue for every run of memory that lies together. In pages of
 //! 4 KiB that are those of a hypervisor's disk (virtio without indirect descriptors: 256) used up by some twenty reads of 36 KiB;
-//! what is beyond is carried out one by one by threads of the kernel. In large pages a read takes one.
+//! what is beyond is carried out one by one by threads of the kernel. In large pages a read takes three.
 //!
 //! glommio 0.9 has no setting for either, so the two functions through which its liburing makes rings and registers
 //! buffers are wrapped by the linker (`build.rs`: `--wrap`). Without that nothing is different but the cost;
@@ -79,7 +79,7 @@ unsafe fn setup(entries: c_uint, params: *mut RingParams) -> c_long {
 const REGISTER_BUFFERS: c_uint = 0;
 
 /// Takes the place of liburing's `__sys_io_uring_register`: what is to be registered is first advised to be of large
-/// pages. The runtime has not touched it yet, and registering brings all of its pages in.
+/// pages. The runtime has touched little of it (its allocator's notes, some pages), and registering brings the rest in.
 ///
 /// # Safety
 ///

@@ -22,7 +22,7 @@ pub enum Stage {
     Decode,
     /// A request's own task: conditions, versions, cutting and ordering.
     Request,
-    /// Look-ups and fills of the memory tier.
+    /// Look-ups and fills of the memory tier, and the answers of gets that it has, up to the queue of their connection.
     Memory,
     /// The coordinator: ring, hedging, confirmations.
     Coordinate,

@@ -49,7 +49,7 @@ async fn write(core: &Rc<Core>, shard: &Rc<Shard>, lent: &LentSlab, zeroes: &Rc<
         if shard.in_flight() == 0 {
             let buf = DeviceBuffer::Frozen(zeroes.clone());
             if let Err(error) = shard.write_outside(lent.offset + done, buf).await {
-                tracing::warn!(shard = shard.target.shard, %error, "a slab could not be written through");
+                tracing::debug!(shard = shard.target.shard, %error, "a slab could not be written through");
                 break;
             }
             (done, busy) = (done + WRITE_THROUGH_CHUNK_BYTES as u64, 0);

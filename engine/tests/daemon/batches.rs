@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use hedgerow_wire::frame::{FrameHeader, Op, Status};
+use hedgerow_wire::frame::{FrameHeader, Op, Status, flags};
 
 use crate::content::{assert_same, content};
 use crate::harness::{Daemon, Setup};
@@ -40,6 +40,8 @@ async fn gets_that_come_together_are_all_answered_with_their_own_bytes() {
         let mut answers: HashMap<u64, (Status, Vec<u8>)> = HashMap::new();
         for _ in &asked {
             let frame = raw.receive().unwrap();
+            let from_memory = frame.header.has(flags::FROM_MEMORY);
+            assert_eq!(from_memory, frame.header.status == Status::Ok, "{:?}", frame.header);
             let before = answers.insert(frame.header.request_id - 100, (frame.header.status, frame.body));
             assert!(before.is_none(), "answered twice");
         }
@@ -106,6 +108,9 @@ async fn what_follows_gets_in_one_piece_finds_them_answered() {
         &[],
     ));
     bytes.extend(gets([3].into_iter()));
+    // Not from memory at once, so that the cancel has something to find.
+    bytes.extend(frame(&get(400), Some(&key("large")), &[]));
+    bytes.extend(frame(&FrameHeader::request(Op::Cancel, 400), None, &[]));
     raw.send_bytes(&bytes);
     raw.expect(Op::Get, 101, Status::Ok);
     raw.expect(Op::Get, 102, Status::Ok);
