@@ -356,6 +356,8 @@ impl GetStream<'_> {
             return answer_failure(self.connection, Op::Get, self.request.id, &reply);
         }
         let status = match reply {
+            // Its time came while it was read.
+            Reply::Status(Status::NotFound) if self.head.expired(clock::now().wall_ms()) => Status::NotFound,
             // The object is there, as far as its head is known; what is gone is a stripe of it.
             Reply::Status(Status::NotFound) => Status::Unavailable,
             Reply::Status(status) => status,

@@ -11,7 +11,7 @@
 //!
 //! glommio 0.9 has no setting for either, so the two functions through which its liburing makes rings and registers
 //! buffers are wrapped by the linker (`build.rs`: `--wrap`). Without that nothing is different but the cost;
-//! `runtime_rings` and `runtime_rings_cooperative` among the counters tell.
+//! `runtime_rings`, `runtime_rings_cooperative` and `runtime_large_page_bytes` among the counters tell.
 
 use std::ffi::{c_int, c_long, c_uint, c_void};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,14 +29,20 @@ pub struct RingParams {
 
 static RINGS: AtomicU64 = AtomicU64::new(0);
 static COOPERATIVE: AtomicU64 = AtomicU64::new(0);
+static LARGE_PAGE_BYTES: AtomicU64 = AtomicU64::new(0);
 
-/// Rings that this process has made through the wrapper, and how many of them are cooperative.
-pub fn counters() -> [(String, u64); 2] {
+/// Rings that this process has made through the wrapper, how many of them are cooperative, and for how many bytes of
+/// the buffers registered with them (with each ring once) the kernel has taken the advice.
+pub fn counters() -> [(String, u64); 3] {
     // Named here so that no linker leaves it out: what calls it is found later.
     std::hint::black_box(__wrap___sys_io_uring_setup as *const ());
     std::hint::black_box(__wrap___sys_io_uring_register as *const ());
-    [("runtime_rings", &RINGS), ("runtime_rings_cooperative", &COOPERATIVE)]
-        .map(|(name, count)| (name.to_owned(), count.load(Ordering::Relaxed)))
+    [
+        ("runtime_rings", &RINGS),
+        ("runtime_rings_cooperative", &COOPERATIVE),
+        ("runtime_large_page_bytes", &LARGE_PAGE_BYTES),
+    ]
+    .map(|(name, count)| (name.to_owned(), count.load(Ordering::Relaxed)))
 }
 
 /// Takes the place of liburing's `__sys_io_uring_setup`.
@@ -97,9 +103,11 @@ pub unsafe extern "C" fn __wrap___sys_io_uring_register(
         // SAFETY: with this opcode `arg` points to `count` iovecs.
         let buffers = unsafe { std::slice::from_raw_parts(arg.cast::<libc::iovec>(), count as usize) };
         for buffer in buffers {
-            // Where it cannot be taken, or there are no large pages, nothing is different.
             // SAFETY: the advice changes no contents, and the memory is that of the caller's buffers.
-            let _ = unsafe { libc::madvise(buffer.iov_base, buffer.iov_len, libc::MADV_HUGEPAGE) };
+            let refused = unsafe { libc::madvise(buffer.iov_base, buffer.iov_len, libc::MADV_HUGEPAGE) };
+            if refused == 0 {
+                LARGE_PAGE_BYTES.fetch_add(buffer.iov_len as u64, Ordering::Relaxed);
+            }
         }
     }
     // SAFETY: the system call takes just these four; the caller's are right for it.

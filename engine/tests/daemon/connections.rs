@@ -196,10 +196,10 @@ async fn streams_without_credit_are_in_nobodys_way() {
     assert!(rest == large[credit..]);
 }
 
-/// The linker has wrapped the function through which the runtime makes its rings, and the kernel has taken the flag
-/// (Linux 5.19 and later).
+/// The linker has wrapped the functions through which the runtime sets up its rings; the kernel has taken the flag
+/// (Linux 5.19 and later), and the advice if it knows large pages.
 #[tokio::test]
-async fn the_rings_of_the_runtime_are_cooperative() {
+async fn the_rings_of_the_runtime_are_set_up_as_they_should() {
     let setup = Setup::new("1+1");
     let daemon = setup.start();
     let client = daemon.client().await;
@@ -210,5 +210,8 @@ async fn the_rings_of_the_runtime_are_cooperative() {
         release.split(['.', '-']).map_while(|number| number.trim().parse().ok()).collect();
     if numbers >= vec![5, 19] {
         assert_eq!(counter(&client, "runtime_rings_cooperative").await, rings);
+    }
+    if std::path::Path::new("/sys/kernel/mm/transparent_hugepage").exists() {
+        assert!(counter(&client, "runtime_large_page_bytes").await > 0);
     }
 }

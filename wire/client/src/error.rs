@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hedgerow_wire::frame::{FrameError, FrameHeader, PROTOCOL_VERSION, Status};
+use hedgerow_wire::frame::{FrameError, FrameHeader, PROTOCOL_VERSION, Status, flags};
 use hedgerow_wire::messages::{ErrorDetail, Message, MessageError};
 use hedgerow_wire::{KeyError, Version};
 
@@ -195,6 +195,8 @@ pub(crate) fn of_status(header: &FrameHeader, body: &[u8], deadline: Duration, l
         Status::Superseded => Error::Superseded { version: header.version },
         Status::VersionMismatch => Error::VersionMismatch { found: header.version },
         Status::Unavailable => Error::Unavailable,
+        // Its time came while it was read, and some of it has been taken.
+        Status::NotFound if header.has(flags::ABORT) => Error::Unavailable,
         Status::Corrupt => Error::Corrupt { what: "the request, as the daemon received it" },
         Status::TooLarge => Error::TooLarge { limit_bytes },
         Status::RangeNotSatisfiable => Error::RangeNotSatisfiable { object_len: header.object_len },
