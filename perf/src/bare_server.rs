@@ -20,6 +20,7 @@ use futures_lite::{AsyncRead, AsyncWrite};
 use glommio::io::{DmaBuffer, DmaFile, OpenOptions, ReadResult};
 use glommio::net::{TcpListener, TcpStream};
 use glommio::{Latency, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle};
+use hedgerow_engine::shell::limits::{DEVICE_BUFFER_BYTES, IOV_MAX, RECEIVE_BYTES, SPIN, SPIN_RUNTIME, TURN};
 use hedgerow_engine::shell::rings;
 use hedgerow_wire::checksum::crc32c;
 use hedgerow_wire::decoder::{Decoder, Step};
@@ -40,13 +41,6 @@ pub const MEMORY_BYTES: u64 = 64 << 20;
 /// Bytes that puts write before they begin again in front.
 const PUT_BYTES: u64 = 1 << 30;
 const BLOCK_LEN: usize = 4096;
-/// As the daemon's: how long it looks for something to do, and how long the runtime does by itself.
-const SPIN: Duration = Duration::from_micros(50);
-const SPIN_RUNTIME: Duration = Duration::from_micros(5);
-const DEVICE_BUFFER_BYTES: usize = 64 << 20;
-const TURN: Duration = Duration::from_micros(1);
-const RECEIVE_BYTES: usize = 256 << 10;
-const IOV_MAX: usize = 64;
 
 /// The set of the objects of length `SIZES[class]` on the device.
 pub fn device_set(class: usize) -> u8 {

@@ -18,6 +18,7 @@ use crate::peer::{Peer, Resources, Tier, install};
 use crate::popularity::Popularity;
 use crate::process::Cgroup;
 use crate::record;
+use crate::server::DaemonOptions;
 use crate::sources::{Mixed, Sizes};
 use crate::workload::meta_cdn;
 
@@ -117,12 +118,8 @@ pub struct Compare {
     /// Say it in JSON
     #[arg(long)]
     json: bool,
-    /// The daemon's binary [default: hedgerowd beside this program]
-    #[arg(long)]
-    daemon: Option<PathBuf>,
-    /// More flags for the daemon
-    #[arg(long, num_args = 1.., allow_hyphen_values = true, value_delimiter = ' ')]
-    flags: Vec<String>,
+    #[command(flatten)]
+    daemon: DaemonOptions,
 }
 
 /// Objects that are compared together, of peers that are started for them.
@@ -171,7 +168,6 @@ impl Compare {
             tier: case.tier,
             objects: case.objects,
             daemon: self.daemon.clone(),
-            flags: self.flags.clone(),
             other_cores: vec![self.generator_core],
         }
     }
@@ -180,7 +176,7 @@ impl Compare {
     fn available(&self) -> Result<Vec<Peer>> {
         let mut available = Vec::new();
         for &peer in &self.peers {
-            let named = peer == Peer::Hedgerow && self.daemon.is_some();
+            let named = peer == Peer::Hedgerow && self.daemon.binary.is_named();
             if install::program(peer).is_none() && self.install && !named {
                 install::install(peer)?;
             }

@@ -1,7 +1,6 @@
 //! `hedgerow-perf deadline`: how late a read is answered whose targets all stall, beside how late a timer
 //! of the bare runtime is, both as the client sees it, in turns.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,7 +14,7 @@ use crate::figures::{fill, start_daemon};
 use crate::load;
 use crate::pattern::Pattern;
 use crate::request::Request;
-use crate::server::{Server, daemon_binary};
+use crate::server::{DaemonBinary, Server};
 use crate::sources::{Mixed, Sizes, get};
 use crate::timer::{BUDGET_US, Probes, delayed_ping, describe, full_rate, probe, warn};
 use crate::{control, machine};
@@ -25,9 +24,8 @@ use crate::{control, machine};
 pub struct Deadline {
     #[command(flatten)]
     rounds: Rounds,
-    /// The daemon's binary [default: hedgerowd beside this program]
-    #[arg(long)]
-    daemon: Option<PathBuf>,
+    #[command(flatten)]
+    daemon: DaemonBinary,
     /// Probes per second
     #[arg(long, default_value_t = 500.0)]
     probes: f64,
@@ -93,7 +91,7 @@ pub fn run(options: &Deadline) -> Result<()> {
     let folder = tempfile::tempdir_in(&rounds.folder)?;
     let pattern = Pattern::default();
     let bare = bare::start(folder.path(), rounds.server_core)?;
-    let binary = daemon_binary(options.daemon.as_deref())?;
+    let binary = options.daemon.path()?;
     let start = || {
         let flags = ["--memory", "4G", "--allow-faults"];
         start_daemon(&binary, &folder.path().join("daemon"), rounds.server_core, &flags)

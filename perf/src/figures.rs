@@ -1,6 +1,6 @@
 //! `hedgerow-perf figures`: one core of the daemon beside the bare server, in turns.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Result, ensure};
 
@@ -11,7 +11,7 @@ use crate::machine;
 use crate::measure::{Series, Watched, closed, closed_for, measure, print_table};
 use crate::pattern::{Check, Pattern};
 use crate::request::Class;
-use crate::server::{Server, daemon_binary};
+use crate::server::{DaemonOptions, Server};
 use crate::sources::{Fill, Mixed, Sizes};
 
 /// Which daemon, and how long.
@@ -19,15 +19,11 @@ use crate::sources::{Fill, Mixed, Sizes};
 pub struct Figures {
     #[command(flatten)]
     rounds: Rounds,
-    /// The daemon's binary [default: hedgerowd beside this program]
-    #[arg(long)]
-    daemon: Option<PathBuf>,
+    #[command(flatten)]
+    daemon: DaemonOptions,
     /// One request at a time: latency without queueing
     #[arg(long)]
     single: bool,
-    /// More flags for the daemon
-    #[arg(long, num_args = 1.., allow_hyphen_values = true, value_delimiter = ' ')]
-    flags: Vec<String>,
 }
 
 /// Starts a daemon on one core with its data in a folder.
@@ -58,12 +54,12 @@ struct Daemons {
 
 impl Daemons {
     fn start(options: &Figures, folder: &Path, pattern: &Pattern) -> Result<Daemons> {
-        let binary = daemon_binary(options.daemon.as_deref())?;
+        let binary = options.daemon.binary.path()?;
         let core = options.rounds.server_core;
         let start = |name: &str, memory: &str| {
             // The index has a slot for about 14 KiB: room for the small objects' copies.
             let mut flags = vec!["--memory", memory, "--shard-size", "2G"];
-            flags.extend(options.flags.iter().map(String::as_str));
+            flags.extend(options.daemon.flags.iter().map(String::as_str));
             start_daemon(&binary, &folder.join(name), core, &flags)
         };
         let daemons = Daemons {

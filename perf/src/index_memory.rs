@@ -12,16 +12,15 @@ use crate::load::{self, Mark};
 use crate::measure::{Watched, closed};
 use crate::pattern::Pattern;
 use crate::request::Class;
-use crate::server::{Server, daemon_binary};
+use crate::server::{DaemonBinary, Server};
 use crate::sources::{Mixed, Sizes};
 use crate::{control, machine};
 
 /// How many parts.
 #[derive(Clone, Debug, clap::Args)]
 pub struct IndexMemory {
-    /// The daemon's binary [default: hedgerowd beside this program]
-    #[arg(long)]
-    daemon: Option<PathBuf>,
+    #[command(flatten)]
+    daemon: DaemonBinary,
     /// Folder for the data
     #[arg(long, default_value = ".")]
     folder: PathBuf,
@@ -42,7 +41,7 @@ const COPIES: u64 = 3;
 
 fn start(options: &IndexMemory, folder: &Path) -> Result<Server> {
     let size = format!("{}M", options.shard_mib);
-    let binary = daemon_binary(options.daemon.as_deref())?;
+    let binary = options.daemon.path()?;
     start_daemon(&binary, folder, 0, &["--shard-size", &size, "--memory", "0"])
 }
 

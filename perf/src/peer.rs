@@ -14,7 +14,7 @@ use crate::clock;
 use crate::driver::{Endpoint, Protocol};
 use crate::measure::Watched;
 use crate::process::{self, Cgroup, Process, confined, free_port};
-use crate::server::{Server, daemon_binary};
+use crate::server::{DaemonOptions, Server};
 
 /// How long a server may take until it listens.
 const START_WAIT: Duration = Duration::from_secs(60);
@@ -64,10 +64,8 @@ pub struct Resources {
     pub tier: Tier,
     /// Numbers of objects are below this.
     pub objects: u64,
-    /// Hedgerow's binary.
-    pub daemon: Option<PathBuf>,
-    /// More flags for it.
-    pub flags: Vec<String>,
+    /// Hedgerow's daemon.
+    pub daemon: DaemonOptions,
     /// Cores of what is started that is no part of a peer.
     pub other_cores: Vec<usize>,
 }
@@ -153,9 +151,9 @@ impl Peer {
                 let text = format!(
                     "--data {folder}/data --listen {address} --cores {}, --memory {held}M --shard-size {shard}M {}",
                     cores.join(","),
-                    resources.flags.join(" ")
+                    resources.daemon.flags.join(" ")
                 );
-                (daemon_binary(resources.daemon.as_deref())?.display().to_string(), text)
+                (resources.daemon.binary.path()?.display().to_string(), text)
             }
             Peer::Memcached => (
                 "memcached".to_owned(),

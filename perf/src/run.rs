@@ -16,7 +16,7 @@ use crate::load::{self, Mark, Outcome, Plan, Progress, Source};
 use crate::machine::{self, Ticks};
 use crate::pattern::{Check, Pattern};
 use crate::record;
-use crate::server::{Server, daemon_binary};
+use crate::server::{DaemonBinary, Server};
 use crate::trace::Trace;
 use crate::workload::Workload;
 
@@ -88,9 +88,8 @@ pub struct Run {
     /// No line on standard error while it runs
     #[arg(long)]
     quiet: bool,
-    /// The daemon's binary [default: hedgerowd beside this program]
-    #[arg(long)]
-    daemon: Option<PathBuf>,
+    #[command(flatten)]
+    daemon: DaemonBinary,
     /// Folder for the data of the daemon that is started
     #[arg(long, default_value = ".")]
     folder: PathBuf,
@@ -174,7 +173,7 @@ fn daemon(options: &Run, folder: &std::path::Path) -> Result<Option<Server>> {
         options.driver == Protocol::Hedgerow,
         "only a Hedgerow daemon is started: say where the --server is"
     );
-    let binary = daemon_binary(options.daemon.as_deref())?;
+    let binary = options.daemon.path()?;
     let flags: Vec<&str> = options.flags.iter().map(String::as_str).collect();
     start_daemon(&binary, folder, 0, &flags).map(Some)
 }

@@ -34,6 +34,7 @@ use crate::machine;
 use crate::measure::{STEAL_MAX, length};
 use crate::pattern::Pattern;
 use crate::record;
+use crate::server::DaemonOptions;
 
 /// Connections, and requests under way on each at most: enough that no arrival has to wait for one that is
 /// stuck, of which a connection's daemon has 32 at a time.
@@ -96,12 +97,8 @@ pub struct Scenarios {
     /// Say it in JSON
     #[arg(long)]
     json: bool,
-    /// The daemon's binary [default: hedgerowd beside this program]
-    #[arg(long)]
-    daemon: Option<PathBuf>,
-    /// More flags for the daemon
-    #[arg(long, num_args = 1.., allow_hyphen_values = true, value_delimiter = ' ')]
-    flags: Vec<String>,
+    #[command(flatten)]
+    daemon: DaemonOptions,
 }
 
 impl Scenarios {
@@ -286,7 +283,7 @@ fn turn(
     eprintln!("  peak {peak:.0}/s; {:.0} s each at {:.0}/s", window.length.as_secs_f64(), window.rate);
     let mut turn = Turn { system, round, peak, window, cells: Vec::new(), bare: None };
     for scenario in options.scenarios() {
-        let cell = calmest(options, &mut rig, scenario, &turn.window, pattern)?;
+        let cell = calmest(&mut rig, scenario, &turn.window)?;
         eprintln!("  {}", table::line(&cell));
         if turn.bare.is_none() {
             turn.bare = Some(bare_reads(options, system, &cell, &turn.window, bare_path, bare_len)?);
@@ -298,19 +295,13 @@ fn turn(
 }
 
 /// Measures a scenario until the hypervisor takes little of it, or a few times: then the calmest is kept.
-fn calmest(
-    options: &Scenarios,
-    rig: &mut Rig<'_>,
-    scenario: &'static Scenario,
-    window: &Window,
-    pattern: &Pattern,
-) -> Result<Cell> {
-    let mut best = cell::measure(options, rig, scenario, window, pattern)?;
+fn calmest(rig: &mut Rig<'_>, scenario: &'static Scenario, window: &Window) -> Result<Cell> {
+    let mut best = cell::measure(rig, scenario, window)?;
     let mut dropped = 0;
     while best.sample.steal_share > STEAL_MAX && dropped + 1 < TRIES {
         dropped += 1;
         eprintln!("  {}: {:.1} % was stolen: once more", scenario.name, 100.0 * best.sample.steal_share);
-        let next = cell::measure(options, rig, scenario, window, pattern)?;
+        let next = cell::measure(rig, scenario, window)?;
         // Wrong bytes are never dropped.
         let wrong = best.gets.wrong + next.gets.wrong;
         if next.sample.steal_share < best.sample.steal_share {

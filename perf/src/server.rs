@@ -116,17 +116,43 @@ impl Drop for Server {
     }
 }
 
-/// The daemon's binary: the one that was named, or the one beside this program.
-pub fn daemon_binary(named: Option<&Path>) -> Result<PathBuf> {
-    let path = match named {
-        Some(path) => path.to_owned(),
-        None => std::env::current_exe()?.with_file_name("hedgerowd"),
-    };
-    if !path.is_file() {
-        bail!(
-            "{} does not exist: build it (cargo build --release), or name it with --daemon",
-            path.display()
-        );
+/// Which binary is the daemon's.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DaemonBinary {
+    /// The daemon's binary [default: hedgerowd beside this program]
+    #[arg(long)]
+    daemon: Option<PathBuf>,
+}
+
+impl DaemonBinary {
+    /// Whether one was named.
+    pub fn is_named(&self) -> bool {
+        self.daemon.is_some()
     }
-    Ok(path)
+
+    /// The one that was named, or the one beside this program.
+    pub fn path(&self) -> Result<PathBuf> {
+        let path = match &self.daemon {
+            Some(path) => path.clone(),
+            None => std::env::current_exe()?.with_file_name("hedgerowd"),
+        };
+        if !path.is_file() {
+            bail!(
+                "{} does not exist: build it (cargo build --release), or name it with --daemon",
+                path.display()
+            );
+        }
+        Ok(path)
+    }
+}
+
+/// The daemon that is started, and how.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DaemonOptions {
+    /// Its binary.
+    #[command(flatten)]
+    pub binary: DaemonBinary,
+    /// More flags for the daemon
+    #[arg(long, num_args = 1.., allow_hyphen_values = true, value_delimiter = ' ')]
+    pub flags: Vec<String>,
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
+use hedgerow_engine::shell::settings::MIN_PART_BYTES;
 use hedgerow_wire::Code;
 use hedgerow_wire::frame::Status;
 use hedgerow_wire::limits::STRIPE_LEN_MAX;
@@ -16,7 +17,7 @@ use crate::load::{self, Mark, Next, Outcome, Plan, Source};
 use crate::measure::{Watched, closed};
 use crate::pattern::{Pattern, mix};
 use crate::request::{Answer, Class, Kind, Request};
-use crate::server::daemon_binary;
+use crate::server::DaemonOptions;
 use crate::sources::{DEADLINE_US, Mixed, get};
 use crate::workload::{CDN_CACHE_BYTES, meta_cdn};
 use crate::{control, machine};
@@ -26,9 +27,8 @@ const SET: u8 = b'c';
 /// How much, through what.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Turnover {
-    /// The daemon's binary [default: hedgerowd beside this program]
-    #[arg(long)]
-    daemon: Option<PathBuf>,
+    #[command(flatten)]
+    daemon: DaemonOptions,
     /// Folder for the data
     #[arg(long, default_value = ".")]
     folder: PathBuf,
@@ -41,9 +41,6 @@ pub struct Turnover {
     /// Objects whose parts are looked at in the end
     #[arg(long, default_value_t = 20_000)]
     stats: usize,
-    /// More flags for the daemon
-    #[arg(long, num_args = 1.., allow_hyphen_values = true, value_delimiter = ' ')]
-    flags: Vec<String>,
 }
 
 /// A cache beside its origin, until the device has been filled so often.
@@ -137,8 +134,8 @@ pub fn run(options: &Turnover) -> Result<()> {
     let folder = tempfile::tempdir_in(&options.folder)?;
     let size = format!("{}M", options.shard_mib);
     let mut flags = vec!["--shard-size", size.as_str(), "--memory", "32M"];
-    flags.extend(options.flags.iter().map(String::as_str));
-    let binary = daemon_binary(options.daemon.as_deref())?;
+    flags.extend(options.daemon.flags.iter().map(String::as_str));
+    let binary = options.daemon.binary.path()?;
     let server = start_daemon(&binary, &folder.path().join("daemon"), 0, &flags)?;
     let code = Code::new(4, 2)?;
     let device_bytes = 6 * (options.shard_mib << 20);
@@ -146,7 +143,7 @@ pub fn run(options: &Turnover) -> Result<()> {
     let mut source = Lookaside {
         mixed: meta_cdn(SET, CDN_CACHE_BYTES / object_bytes)?,
         code,
-        min_part: 16 << 10,
+        min_part: MIN_PART_BYTES,
         put: HashSet::new(),
         admitted_bytes: 0,
         end_bytes: (options.fulls * device_bytes as f64) as u64,

@@ -79,7 +79,10 @@ pub const WATCH_PERIODS: [Duration; 3] =
     [Duration::from_micros(1000), Duration::from_micros(1300), Duration::from_micros(1700)];
 /// How long a core that has nothing to do any more looks for something before it sleeps.
 pub const SPIN: Duration = Duration::from_micros(50);
-/// How long the runtime spins by itself: a little longer than a turn takes.
+/// How long a turn takes: too short for anything but the way through the runtime; no time at all would be over at
+/// once.
+pub const TURN: Duration = Duration::from_micros(1);
+/// How long the runtime spins by itself: a little longer than a turn.
 pub const SPIN_RUNTIME: Duration = Duration::from_micros(5);
 /// Memory of a core for what its devices read and write, in large pages if the system has any. What is beyond comes
 /// from the heap.

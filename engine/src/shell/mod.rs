@@ -20,7 +20,7 @@ mod faults;
 mod home;
 mod identity;
 mod incoming;
-mod limits;
+pub mod limits;
 mod mailbox;
 mod member;
 mod memory_gets;

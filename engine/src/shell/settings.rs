@@ -158,6 +158,9 @@ pub struct Settings {
     pub allow_faults: bool,
 }
 
+/// Smallest part that an object is cut into, unless told otherwise.
+pub const MIN_PART_BYTES: usize = 16 << 10;
+
 /// A shard file smaller than this has no room for the slabs that a store turns over.
 pub const SHARD_BYTES_MIN: u64 = 256 << 20;
 
@@ -239,7 +242,7 @@ impl Flags {
         let code: Code = code.parse().map_err(|error| wrong("--code", &code, error))?;
         let data = self.data.unwrap_or_else(|| "hedgerow-data".into());
         let shards = shards(&data, self.shards, self.shard_size.unwrap_or(SHARD_SIZE), self.shard, code)?;
-        let min_part = self.min_part.unwrap_or(Bytes(16 << 10));
+        let min_part = self.min_part.unwrap_or(Bytes(MIN_PART_BYTES as u64));
         if min_part.0 == 0 || min_part.0 > STRIPE_LEN_MAX as u64 {
             return Err(wrong("--min-part", min_part, "at least 1 byte and at most 1M, for example 16K"));
         }

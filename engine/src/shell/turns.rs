@@ -12,14 +12,10 @@
 //! [`stay_awake`] bounds what they cost.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use super::clock;
 use super::core::Core;
-use super::limits::{HOUSEKEEPING, SPIN, WATCH_PERIODS};
-
-/// Too short for anything but the way through the runtime; no time at all would be over at once.
-pub const TURN: Duration = Duration::from_micros(1);
+use super::limits::{HOUSEKEEPING, SPIN, TURN, WATCH_PERIODS};
 
 /// Waits until the runtime has looked at its devices, sockets and timers again.
 pub async fn turn() {

@@ -2,9 +2,8 @@
 
 use std::fmt::Write;
 
-use super::chart::{Axis, Scale, color, escape, short};
+use super::chart::{Axis, Scale, WIDTH, color, escape, short};
 
-const WIDTH: f64 = 780.0;
 const LEFT: f64 = 210.0;
 const RIGHT: f64 = 70.0;
 const BAR: f64 = 11.0;

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-const WIDTH: f64 = 780.0;
+/// Of every drawing.
+pub const WIDTH: f64 = 780.0;
 const HEIGHT: f64 = 340.0;
 const LEFT: f64 = 74.0;
 const RIGHT: f64 = 230.0;

@@ -9,14 +9,13 @@ use hdrhistogram::Histogram;
 use hedgerow_wire::frame::Status;
 use hedgerow_wire::messages::StatsAnswer;
 
+use super::UNDER_WAY;
 use super::faults::{Event, Scenario, Trouble, schedule};
 use super::rig::Rig;
-use super::{Scenarios, UNDER_WAY};
 use crate::clock;
 use crate::control::{self, counter};
 use crate::load::{Mark, Outcome, Plan};
 use crate::measure::{Sample, closed, observe};
-use crate::pattern::Pattern;
 use crate::request::Class;
 use crate::sources::DEADLINE_US;
 
@@ -131,19 +130,13 @@ pub struct Window {
 }
 
 /// Measures a scenario once.
-pub fn measure(
-    options: &Scenarios,
-    rig: &mut Rig<'_>,
-    scenario: &'static Scenario,
-    window: &Window,
-    pattern: &Pattern,
-) -> Result<Cell> {
+pub fn measure(rig: &mut Rig<'_>, scenario: &'static Scenario, window: &Window) -> Result<Cell> {
     let (mut source, ready_after) = rig.prepare(scenario.trouble)?;
     let server = rig.server()?;
     let cold = scenario.trouble == Trouble::ColdStart;
     let plan = Plan {
         rate: Some(window.rate),
-        warmup: if cold { Duration::ZERO } else { options.warmup() },
+        warmup: if cold { Duration::ZERO } else { rig.options.warmup() },
         duration: Some(window.length),
         ..closed(UNDER_WAY.0, UNDER_WAY.1, 0.0)
     };
@@ -155,7 +148,7 @@ pub fn measure(
             // If the conductor has ended, its error is the one that is told.
             let _ = marks.send((mark, clock::now_ns()));
         };
-        let observed = observe(server, &plan, &mut *source, pattern, &mut mark);
+        let observed = observe(server, &plan, &mut *source, rig.pattern, &mut mark);
         drop(marks);
         let counted = conductor.join().unwrap_or_else(|_| bail!("the conductor of the faults panicked"));
         (observed, counted)

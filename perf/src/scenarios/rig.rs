@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use hedgerow_engine::shell::settings::SHARD_BYTES_MIN;
 use hedgerow_wire::frame::Status;
 
 use super::Scenarios;
@@ -16,7 +17,7 @@ use crate::load::{self, Plan, Source};
 use crate::measure::{Watched, closed, measure};
 use crate::pattern::{Pattern, Random};
 use crate::request::{Answer, Request};
-use crate::server::{Server, daemon_binary};
+use crate::server::Server;
 use crate::sources::{Fill, Mixed, Sizes, get, put};
 
 /// Set of the objects that all scenarios read.
@@ -25,8 +26,6 @@ const SET: u8 = b's';
 const FULL_SET: u8 = b'f';
 /// Shards of each daemon.
 const SHARDS: u64 = 6;
-/// The least that a daemon takes as a shard's length.
-const SHARD_BYTES_MIN: u64 = 256 << 20;
 /// What the devices have room for, in relation to what the system with the most parity stores.
 const ROOM: f64 = 1.6;
 /// Parts that an object has for each that it needs, at most: of two copies.
@@ -42,10 +41,9 @@ const PUT_SHARE: f64 = 0.1;
 
 /// A daemon, and the load that it is for.
 pub struct Rig<'a> {
-    options: &'a Scenarios,
-    /// What it is.
-    pub system: &'static System,
-    pattern: &'a Pattern,
+    pub(super) options: &'a Scenarios,
+    system: &'static System,
+    pub(super) pattern: &'a Pattern,
     folder: PathBuf,
     shard_bytes: u64,
     /// None: none has been started yet.
@@ -105,8 +103,8 @@ impl<'a> Rig<'a> {
         let (shards, size) = (SHARDS.to_string(), self.shard_bytes.to_string());
         let mut flags = vec!["--code", &code, "--read-policy", self.system.policy, "--memory", &memory];
         flags.extend(["--shards", &shards, "--shard-size", &size, "--allow-faults"]);
-        flags.extend(self.options.flags.iter().map(String::as_str));
-        let binary = daemon_binary(self.options.daemon.as_deref())?;
+        flags.extend(self.options.daemon.flags.iter().map(String::as_str));
+        let binary = self.options.daemon.binary.path()?;
         self.server = Some(start_daemon(&binary, &self.folder, self.options.server_core, &flags)?);
         Ok(())
     }

@@ -1,10 +1,8 @@
 //! The ways to keep objects that are compared: a code, and a policy of reads.
 
 use anyhow::Result;
+use hedgerow_engine::shell::settings::MIN_PART_BYTES;
 use hedgerow_wire::Code;
-
-/// Smallest part that the daemon cuts an object into unless it is told otherwise, in bytes.
-pub const MIN_PART: usize = 16 << 10;
 
 /// A way to keep objects.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,7 +35,7 @@ impl System {
 
     /// The code of an object of this length.
     pub fn code_of(&self, object_len: u64) -> Result<Code> {
-        Ok(self.code()?.for_stripe(object_len as usize, MIN_PART))
+        Ok(self.code()?.for_stripe(object_len as usize, MIN_PART_BYTES))
     }
 }
 
