@@ -4,11 +4,12 @@
 //! or not there was room to send it; every answer is checked; what is not answered is an error; and the
 //! generator says how busy it was itself.
 
+mod outcome;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use hdrhistogram::Histogram;
 use hedgerow_wire::frame::Status;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -17,11 +18,13 @@ use crate::connection::{Connection, RECEIVE_BYTES};
 use crate::driver::Endpoint;
 use crate::pattern::{Check, Checker, Pattern, Random};
 use crate::request::{Answer, Class, Request};
+pub use outcome::{Outcome, Tally, histogram};
 
-/// Longest latency that is told apart, in nanoseconds.
-const LATENCY_MAX_NS: u64 = 120_000_000_000;
 /// How long after its deadline a request may stay unanswered before the run is given up.
 const GRACE_NS: u64 = 10_000_000_000;
+/// In the open loop the generator does not sleep when the next request is due within this, nor while one is under
+/// way: waking up takes longer than many an answer, and its lateness would be told as the server's.
+const SPIN_NS: u64 = 200_000;
 /// A generator busier than this may be what is measured.
 pub const BUSY_SHARE: f64 = 0.9;
 
@@ -70,164 +73,6 @@ pub trait Source: Send {
     }
 }
 
-/// What is known of one class of requests after a run.
-#[derive(Clone)]
-pub struct Tally {
-    /// Answered in the time that counts.
-    pub answered: u64,
-    /// Of them, by their status.
-    pub statuses: [u64; Status::ALL.len()],
-    /// Bytes of objects.
-    pub bytes: u64,
-    /// Answered from the memory tier.
-    pub from_memory: u64,
-    /// Fetched from its origin by a read-through server.
-    pub through: u64,
-    /// Answered `Ok` after its deadline.
-    pub late: u64,
-    /// Answered without confirmation.
-    pub unconfirmed: u64,
-    /// Answered `Ok` with a byte that was not what it has to be.
-    pub wrong: u64,
-    /// Latency of those answered `Ok`, in nanoseconds.
-    pub latency: Histogram<u64>,
-    /// As `latency`, of those answered `DeadlineExceeded`, since they were sent.
-    pub refused_after: Histogram<u64>,
-}
-
-impl Default for Tally {
-    fn default() -> Tally {
-        Tally {
-            answered: 0,
-            statuses: [0; Status::ALL.len()],
-            bytes: 0,
-            from_memory: 0,
-            through: 0,
-            late: 0,
-            unconfirmed: 0,
-            wrong: 0,
-            latency: histogram(),
-            refused_after: histogram(),
-        }
-    }
-}
-
-/// An empty histogram of nanoseconds with three digits.
-pub fn histogram() -> Histogram<u64> {
-    match Histogram::new_with_bounds(1, LATENCY_MAX_NS, 3) {
-        Ok(histogram) => histogram,
-        Err(error) => unreachable!("the bounds are constants: {error}"),
-    }
-}
-
-impl Tally {
-    fn add(&mut self, answer: &Answer) {
-        self.answered += 1;
-        self.statuses[answer.status as usize] += 1;
-        self.bytes += answer.bytes;
-        self.from_memory += u64::from(answer.from_memory);
-        self.through += u64::from(answer.through);
-        let late = answer.end_ns > answer.start_ns + u64::from(answer.request.deadline_us) * 1000;
-        self.late += u64::from(late && answer.status == Status::Ok);
-        self.unconfirmed += u64::from(answer.unconfirmed);
-        self.wrong += u64::from(answer.wrong);
-        match answer.status {
-            Status::Ok => self.latency.saturating_record(answer.end_ns.saturating_sub(answer.start_ns)),
-            Status::DeadlineExceeded => {
-                self.refused_after.saturating_record(answer.end_ns.saturating_sub(answer.sent_ns));
-            }
-            _ => {}
-        }
-    }
-
-    /// Adds what another thread counted.
-    fn merge(&mut self, other: &Tally) {
-        self.answered += other.answered;
-        self.statuses.iter_mut().zip(other.statuses).for_each(|(sum, count)| *sum += count);
-        self.bytes += other.bytes;
-        self.from_memory += other.from_memory;
-        self.through += other.through;
-        self.late += other.late;
-        self.unconfirmed += other.unconfirmed;
-        self.wrong += other.wrong;
-        self.latency += &other.latency;
-        self.refused_after += &other.refused_after;
-    }
-
-    /// Answered `Ok`.
-    pub fn ok(&self) -> u64 {
-        self.statuses[Status::Ok as usize]
-    }
-
-    /// Names and counts of what was not answered `Ok`.
-    pub fn failures(&self) -> Vec<(Status, u64)> {
-        let others = Status::ALL.iter().filter(|status| **status != Status::Ok);
-        others
-            .map(|&status| (status, self.statuses[status as usize]))
-            .filter(|(_, count)| *count > 0)
-            .collect()
-    }
-}
-
-/// What a run found.
-pub struct Outcome {
-    /// By class: index it with `Class as usize`.
-    pub classes: [Tally; Class::ALL.len()],
-    /// The time that counts, in seconds.
-    pub seconds: f64,
-    /// Share of that time that the generator's thread was busy; of its threads, the busiest.
-    pub generator_share: f64,
-    /// Open loop: requests that were due and had not found room at the end.
-    pub unsent: u64,
-}
-
-impl Outcome {
-    /// What is known of one class.
-    pub fn of(&self, class: Class) -> &Tally {
-        &self.classes[class as usize]
-    }
-
-    /// Adds what another thread found in the same time.
-    fn merge(&mut self, other: &Outcome) {
-        self.classes.iter_mut().zip(&other.classes).for_each(|(sum, tally)| sum.merge(tally));
-        self.seconds = self.seconds.max(other.seconds);
-        self.generator_share = self.generator_share.max(other.generator_share);
-        self.unsent += other.unsent;
-    }
-
-    /// Of all gets, the share that was there: neither missed nor fetched from an origin.
-    pub fn hit_share(&self) -> f64 {
-        let gets = self.of(Class::Get);
-        (gets.ok() - gets.through) as f64 / gets.answered.max(1) as f64
-    }
-
-    /// Latency over all classes.
-    pub fn latency(&self) -> Histogram<u64> {
-        let mut sum = histogram();
-        self.classes.iter().for_each(|tally| sum += &tally.latency);
-        sum
-    }
-
-    /// Answered `Ok` per second, over all classes.
-    pub fn rate(&self) -> f64 {
-        self.classes.iter().map(Tally::ok).sum::<u64>() as f64 / self.seconds
-    }
-
-    /// Bytes of objects per second, over all classes.
-    pub fn bytes_rate(&self) -> f64 {
-        self.classes.iter().map(|tally| tally.bytes).sum::<u64>() as f64 / self.seconds
-    }
-
-    /// Stops a run whose answers cannot be believed.
-    pub fn check(&self) -> Result<()> {
-        let wrong: u64 = self.classes.iter().map(|tally| tally.wrong).sum();
-        if wrong > 0 {
-            bail!("{wrong} answers had wrong bytes");
-        }
-        Ok(())
-    }
-}
-
 /// When the time that counts begins and ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mark {
@@ -266,6 +111,10 @@ struct Run<'a> {
     random: Random,
     source_ended: bool,
     turn: usize,
+    /// Requests that were handed to connections.
+    issued: u64,
+    /// Time that was spun away with nothing to do.
+    spun_ns: u64,
     progress: &'a Progress,
 }
 
@@ -341,6 +190,8 @@ fn run_one(
         random: Random::new(now),
         source_ended: false,
         turn: 0,
+        issued: 0,
+        spun_ns: 0,
         progress,
     };
     run.drive(source, mark)
@@ -356,14 +207,15 @@ impl Run<'_> {
             let now = clock::now_ns();
             if begun.is_none() && now >= self.begin_ns {
                 mark(Mark::Begin);
-                begun = Some((clock::now_ns(), clock::thread_cpu_ns()));
+                begun = Some((clock::now_ns(), self.busy_ns()));
             }
             let under_way: usize = self.connections.iter().map(Connection::under_way).sum();
             let over = now >= self.end_ns || (self.source_ended && under_way == 0);
             if ended.is_none() && over && begun.is_some() {
-                ended = Some((clock::now_ns(), clock::thread_cpu_ns()));
+                ended = Some((clock::now_ns(), self.busy_ns()));
                 mark(Mark::End);
             }
+            let issued = self.issued;
             if ended.is_none() {
                 self.issue(source, now);
             } else if under_way == 0 {
@@ -372,7 +224,10 @@ impl Run<'_> {
             for connection in &mut self.connections {
                 connection.flush()?;
             }
-            self.wait(now, ended.is_none(), &mut buffer, &mut done)?;
+            let spins = self.wait(now, ended.is_none(), under_way, &mut buffer, &mut done)?;
+            if spins && done.is_empty() && self.issued == issued {
+                self.spun_ns += clock::now_ns() - now;
+            }
             if !done.is_empty() || under_way == 0 {
                 last_progress = clock::now_ns();
             } else if clock::now_ns() > last_progress + GRACE_NS {
@@ -383,7 +238,7 @@ impl Run<'_> {
                 self.count(&answer);
             }
         }
-        let ((from, cpu_from), (to, cpu_to)) = match (begun, ended) {
+        let ((from, busy_from), (to, busy_to)) = match (begun, ended) {
             (Some(begun), Some(ended)) => (begun, ended),
             _ => bail!("the run ended before it began to count"),
         };
@@ -395,9 +250,14 @@ impl Run<'_> {
         Ok(Outcome {
             classes: std::mem::take(&mut self.classes),
             seconds: (to - from) as f64 * 1e-9,
-            generator_share: (cpu_to - cpu_from) as f64 / (to - from) as f64,
+            generator_share: busy_to.saturating_sub(busy_from) as f64 / (to - from) as f64,
             unsent,
         })
+    }
+
+    /// Processor time of this thread that was not spun away.
+    fn busy_ns(&self) -> u64 {
+        clock::thread_cpu_ns().saturating_sub(self.spun_ns)
     }
 
     /// Queues what is to be sent now.
@@ -410,6 +270,7 @@ impl Run<'_> {
             self.turn = place + 1;
             if let Some(request) = source.urgent() {
                 self.connections[place].send(request, now, &self.checker);
+                self.issued += 1;
                 continue;
             }
             if let Some(due_ns) = source.due_ns() {
@@ -420,7 +281,10 @@ impl Run<'_> {
             }
             let start_ns = self.next_arrival_ns.unwrap_or(now);
             match source.next() {
-                Next::Request(request) => self.connections[place].send(request, start_ns, &self.checker),
+                Next::Request(request) => {
+                    self.connections[place].send(request, start_ns, &self.checker);
+                    self.issued += 1;
+                }
                 Next::Wait => return,
                 Next::End => self.source_ended = true,
             }
@@ -431,8 +295,16 @@ impl Run<'_> {
         }
     }
 
-    /// Waits for answers, room in a socket, the next arrival or the end, and takes what came.
-    fn wait(&mut self, now: u64, issuing: bool, buffer: &mut [u8], done: &mut Vec<Answer>) -> Result<()> {
+    /// Waits for answers, room in a socket, the next arrival or the end, and takes what came. Whether it only
+    /// looked, without sleeping.
+    fn wait(
+        &mut self,
+        now: u64,
+        issuing: bool,
+        under_way: usize,
+        buffer: &mut [u8],
+        done: &mut Vec<Answer>,
+    ) -> Result<bool> {
         let mut wake_ns = now + 100_000_000;
         for (applies, at) in [
             (issuing, self.next_arrival_ns.unwrap_or(0)),
@@ -444,7 +316,9 @@ impl Run<'_> {
                 wake_ns = wake_ns.min(at);
             }
         }
-        let timeout = Timespec { tv_sec: 0, tv_nsec: (wake_ns - now).min(999_999_999) as i64 };
+        let spins = self.next_arrival_ns.is_some() && (under_way > 0 || wake_ns < now + SPIN_NS);
+        let sleep_ns = if spins { 0 } else { (wake_ns - now).min(999_999_999).saturating_sub(SPIN_NS / 2) };
+        let timeout = Timespec { tv_sec: 0, tv_nsec: sleep_ns as i64 };
         let mut waited: Vec<PollFd<'_>> = self
             .connections
             .iter()
@@ -462,7 +336,7 @@ impl Run<'_> {
         for (connection, _) in self.connections.iter_mut().zip(&ready).filter(|(_, ready)| **ready) {
             while connection.receive(buffer, &self.checker, done)? {}
         }
-        Ok(())
+        Ok(spins)
     }
 
     fn count(&mut self, answer: &Answer) {

@@ -200,7 +200,12 @@ struct Turn {
 struct Bare {
     per_second: f64,
     read_len: usize,
+    /// How many a get waits for.
+    together: usize,
+    /// Of single reads, with nothing else on the machine.
     latency: Histogram<u64>,
+    /// Of as many as a get waits for, until the last is in, while the generator's core is as busy as under a load.
+    latency_together: Histogram<u64>,
 }
 
 impl Turn {
@@ -213,16 +218,26 @@ impl Turn {
         self.healthy().map_or(f64::NAN, |healthy| cell.sample.p999_us / healthy.sample.p999_us)
     }
 
-    /// p99.9 of the healthy system in relation to the bare device's.
+    /// p99.9 of the healthy system in relation to the bare device's: single reads.
     fn to_bare(&self) -> f64 {
         let healthy_us = self.healthy().map_or(f64::NAN, |healthy| healthy.sample.p999_us);
         healthy_us / self.bare.as_ref().map_or(f64::NAN, Bare::p999_us)
+    }
+
+    /// The same of as many reads as a get waits for.
+    fn to_bare_together(&self) -> f64 {
+        let healthy_us = self.healthy().map_or(f64::NAN, |healthy| healthy.sample.p999_us);
+        healthy_us / self.bare.as_ref().map_or(f64::NAN, Bare::p999_together_us)
     }
 }
 
 impl Bare {
     fn p999_us(&self) -> f64 {
         self.latency.value_at_quantile(0.999) as f64 / 1e3
+    }
+
+    fn p999_together_us(&self) -> f64 {
+        self.latency_together.value_at_quantile(0.999) as f64 / 1e3
     }
 }
 
@@ -329,14 +344,23 @@ fn bare_reads(
         bail!("nothing was read from the device: a smaller --memory-share");
     }
     let seconds = window.length.as_secs_f64();
-    let latency = std::thread::scope(|scope| {
-        let reads = scope.spawn(|| {
-            machine::pin(options.server_core)?;
-            device::reads_at(path, file_len, read_len, per_second, seconds)
-        });
-        reads.join().unwrap_or_else(|_| bail!("the bare reads panicked"))
-    })?;
-    Ok(Bare { per_second, read_len, latency })
+    let together = system.code_of(options.object_len)?.k();
+    let read = |together: usize, busy: bool| {
+        std::thread::scope(|scope| {
+            let reads = scope.spawn(|| {
+                machine::pin(options.server_core)?;
+                let rate = per_second / together as f64;
+                device::reads_at(path, file_len, (read_len, together), rate, seconds)
+            });
+            // What this core does for others (interrupts, threads of the kernel) then lands where it does under a load.
+            while busy && !reads.is_finished() {
+                std::hint::spin_loop();
+            }
+            reads.join().unwrap_or_else(|_| bail!("the bare reads panicked"))
+        })
+    };
+    let (latency, latency_together) = (read(1, false)?, read(together, true)?);
+    Ok(Bare { per_second, read_len, together, latency, latency_together })
 }
 
 /// Leaves the scenario that was measured last.

@@ -78,7 +78,7 @@ pub const HOUSEKEEPING: Duration = Duration::from_millis(50);
 pub const WATCH_PERIODS: [Duration; 3] =
     [Duration::from_micros(1000), Duration::from_micros(1300), Duration::from_micros(1700)];
 /// How long a core that has nothing to do any more looks for something before it sleeps.
-pub const SPIN: Duration = Duration::from_micros(50);
+pub const SPIN: Duration = Duration::from_micros(200);
 /// How long a turn takes: too short for anything but the way through the runtime; no time at all would be over at
 /// once.
 pub const TURN: Duration = Duration::from_micros(1);

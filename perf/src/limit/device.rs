@@ -74,10 +74,19 @@ pub fn loops(path: &Path, file_len: u64, sizes: &[usize], depths: &[u32]) -> Res
     Ok(loops)
 }
 
-/// Latencies of random reads of `len` bytes, so many a second at random times, in nanoseconds.
-pub fn reads_at(path: &Path, file_len: u64, len: usize, rate: f64, seconds: f64) -> Result<Histogram<u64>> {
-    let mut bare = Bare::open(path, file_len, Direction::Read, len, OPEN_DEPTH)?;
-    bare.keeping(|bare| bare.drive_at(rate, seconds))
+/// Latencies of groups of `together` random reads of `len` bytes each, until the last one of a group is in: so
+/// many groups a second at random times, in nanoseconds.
+pub fn reads_at(
+    path: &Path,
+    file_len: u64,
+    (len, together): (usize, usize),
+    groups_per_second: f64,
+    seconds: f64,
+) -> Result<Histogram<u64>> {
+    let groups = OPEN_DEPTH as usize / together.max(1);
+    ensure!(together > 0 && groups > 0, "{together} reads together");
+    let mut bare = Bare::open(path, file_len, Direction::Read, len, (groups * together) as u32)?;
+    bare.keeping(|bare| bare.drive_at(together, groups_per_second, seconds))
 }
 
 struct Bare {
@@ -149,22 +158,25 @@ impl Bare {
         found
     }
 
-    /// Reads or writes that are due at random times, so many a second, whatever the device does; latency
+    /// Groups of operations that are due at random times, so many a second, whatever the device does; latency
     /// counts from when each was due. The thread never sleeps: what is measured has no wake-up in it.
-    fn drive_at(&mut self, rate: f64, seconds: f64) -> Result<Histogram<u64>> {
+    fn drive_at(&mut self, together: usize, rate: f64, seconds: f64) -> Result<Histogram<u64>> {
         let mut ring = IoUring::new(self.buffers.len().next_power_of_two() as u32).context("io_uring")?;
-        let mut free: Vec<usize> = (0..self.buffers.len()).collect();
-        let mut started = vec![0; free.len()];
+        let groups = self.buffers.len() / together;
+        let mut free: Vec<usize> = (0..groups).collect();
+        let (mut started, mut under_way) = (vec![0; groups], vec![0; groups]);
         let mut latency = histogram();
         let mut random = Random::new(5);
         let mut due = clock::now_ns();
         let end = due + (seconds * 1e9) as u64;
-        while due < end || free.len() < started.len() {
+        while due < end || free.len() < groups {
             let before = free.len();
             while due < end.min(clock::now_ns()) {
-                let Some(slot) = free.pop() else { break };
-                started[slot] = due;
-                self.submit(&mut ring, slot)?;
+                let Some(group) = free.pop() else { break };
+                (started[group], under_way[group]) = (due, together);
+                for slot in group * together..(group + 1) * together {
+                    self.submit(&mut ring, slot)?;
+                }
                 due += arrival_gap_ns(rate, &mut random);
             }
             if free.len() < before {
@@ -174,8 +186,12 @@ impl Bare {
                 ring.completion().next().map(|entry| (entry.user_data() as usize, entry.result()));
             if let Some((slot, result)) = done {
                 ensure!(result == self.len as i32, "{:?} of {} bytes: {result}", self.direction, self.len);
-                latency.saturating_record(clock::now_ns() - started[slot]);
-                free.push(slot);
+                let group = slot / together;
+                under_way[group] -= 1;
+                if under_way[group] == 0 {
+                    latency.saturating_record(clock::now_ns() - started[group]);
+                    free.push(group);
+                }
             }
         }
         Ok(latency)
@@ -273,7 +289,7 @@ mod tests {
             assert!(bare.next >= 4, "{} operations", bare.next);
         }
         assert!(loops(&path, 2 << 20, &[1000], &[1]).is_err());
-        let latency = reads_at(&path, 2 << 20, 20480, 1000.0, 0.1).unwrap();
-        assert!((20..500).contains(&latency.len()), "{} reads", latency.len());
+        let latency = reads_at(&path, 2 << 20, (20480, 4), 1000.0, 0.1).unwrap();
+        assert!((20..500).contains(&latency.len()), "{} groups of reads", latency.len());
     }
 }

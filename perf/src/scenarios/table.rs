@@ -146,14 +146,16 @@ fn stages(rows: &[Row<'_>]) {
 
 fn bare(options: &Scenarios, turns: &[Turn]) {
     println!("Healthy, beside the bare device (io_uring, as many random reads of a part's length a second):");
-    println!("| system | peak, gets/s | reads/s | length | bare p99.9 us | healthy p99.9 us | of bare |");
-    println!("|---|--:|--:|--:|--:|--:|--:|");
+    println!(
+        "| system | peak, gets/s | reads/s | length | bare p99.9 us | so many together | p99.9 us | healthy p99.9 us | of bare | of bare, together |"
+    );
+    println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
     for system in options.systems() {
         let turns: Vec<&Turn> = turns.iter().filter(|turn| turn.system == system).collect();
         let of = |field: fn(&Turn) -> f64| spread(turns.iter().map(|turn| field(turn)));
         let healthy_us = |turn: &Turn| turn.healthy().map_or(f64::NAN, |cell| cell.sample.p999_us);
         println!(
-            "| {} | {} | {:.0} | {} | {} | {} | {} |",
+            "| {} | {} | {:.0} | {} | {} | {} | {} | {} | {} | {} |",
             system.name,
             text(of(|turn| turn.peak), 0),
             of(|turn| turn.bare.as_ref().map_or(f64::NAN, |bare| bare.per_second)).median,
@@ -162,10 +164,16 @@ fn bare(options: &Scenarios, turns: &[Turn]) {
                 .and_then(|turn| turn.bare.as_ref())
                 .map_or(String::new(), |bare| length(bare.read_len as u64)),
             text(of(|turn| turn.bare.as_ref().map_or(f64::NAN, Bare::p999_us)), 0),
+            of(|turn| turn.bare.as_ref().map_or(f64::NAN, |bare| bare.together as f64)).median,
+            text(of(|turn| turn.bare.as_ref().map_or(f64::NAN, Bare::p999_together_us)), 0),
             text(of(healthy_us), 0),
             text(of(Turn::to_bare), 2),
+            text(of(Turn::to_bare_together), 2),
         );
     }
+    println!(
+        "Single reads have the machine to themselves; those together (as many as a get waits for) a busy generator's core beside them."
+    );
 }
 
 /// Says what makes figures doubtful.
@@ -242,7 +250,8 @@ pub fn cell_json(options: &Scenarios, turn: &Turn, cell: &Cell) -> Result<Value>
     if let (Trouble::None, Some(bare)) = (cell.scenario.trouble, &turn.bare) {
         record["bare"] = json!({
             "per_second": bare.per_second, "read_len": bare.read_len,
-            "latency": record::latency_json(&bare.latency), "p999_of_bare": turn.to_bare(),
+            "latency": record::latency_json(&bare.latency), "p999_of_bare": turn.to_bare(), "together": bare.together,
+            "latency_together": record::latency_json(&bare.latency_together), "p999_of_bare_together": turn.to_bare_together(),
         });
     }
     Ok(record)
