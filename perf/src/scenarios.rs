@@ -13,6 +13,7 @@
 mod cell;
 mod faults;
 mod rig;
+mod settle;
 mod systems;
 mod table;
 
@@ -288,11 +289,11 @@ fn turn(
     system: &'static System,
     round: usize,
     data: &std::path::Path,
-    (bare_path, bare_len): (&std::path::Path, u64),
+    bare: (&std::path::Path, u64),
     pattern: &Pattern,
 ) -> Result<Turn> {
     eprintln!("round {round} of {}, {}: putting objects, looking for its peak", options.rounds, system.name);
-    let mut rig = Rig::new(options, system, pattern, data)?;
+    let mut rig = Rig::new(options, system, pattern, data, bare)?;
     let peak = rig.peak()?;
     let window = options.window(peak)?;
     eprintln!("  peak {peak:.0}/s; {:.0} s each at {:.0}/s", window.length.as_secs_f64(), window.rate);
@@ -301,7 +302,7 @@ fn turn(
         let cell = calmest(&mut rig, scenario, &turn.window)?;
         eprintln!("  {}", table::line(&cell));
         if turn.bare.is_none() {
-            turn.bare = Some(bare_reads(options, system, &cell, &turn.window, bare_path, bare_len)?);
+            turn.bare = Some(bare_reads(options, system, &cell, &turn.window, bare)?);
         }
         turn.cells.push(cell);
         leave(options, &turn)?;
@@ -334,8 +335,7 @@ fn bare_reads(
     system: &System,
     healthy: &Cell,
     window: &Window,
-    path: &std::path::Path,
-    file_len: u64,
+    (path, file_len): (&std::path::Path, u64),
 ) -> Result<Bare> {
     let part_len = system.code_of(options.object_len)?.part_len(options.object_len as usize);
     let read_len = (part_len + BESIDE_PART_BYTES).next_multiple_of(device::BLOCK_LEN);

@@ -9,6 +9,7 @@ use hedgerow_wire::frame::Status;
 
 use super::Scenarios;
 use super::faults::Trouble;
+use super::settle::settle;
 use super::systems::System;
 use crate::bare_server::write_zeroes;
 use crate::clock;
@@ -45,6 +46,8 @@ pub struct Rig<'a> {
     system: &'static System,
     pub(super) pattern: &'a Pattern,
     folder: PathBuf,
+    /// A file beside the daemon's, and its length, to see whether the device is calm.
+    beside: (&'a Path, u64),
     shard_bytes: u64,
     /// None: none has been started yet.
     server: Option<Server>,
@@ -62,6 +65,7 @@ impl<'a> Rig<'a> {
         system: &'static System,
         pattern: &'a Pattern,
         folder: &Path,
+        beside: (&'a Path, u64),
     ) -> Result<Rig<'a>> {
         let stored = REDUNDANCY_MAX * options.object_bytes() as f64;
         let shard_mib = (stored * ROOM / SHARDS as f64 / f64::from(1 << 20)).ceil() as u64;
@@ -71,6 +75,7 @@ impl<'a> Rig<'a> {
             system,
             pattern,
             folder: folder.to_owned(),
+            beside,
             shard_bytes,
             server: None,
             memory_bytes: options.memory_bytes(),
@@ -87,10 +92,18 @@ impl<'a> Rig<'a> {
         rig.start()?;
         let fill = Fill::new(SET, options.objects(), Sizes::Fixed(options.object_len));
         rig.all("putting the objects", fill)?;
-        // What is still to be written does not disturb the first scenario.
-        rustix::fs::sync();
+        rig.settle()?;
         rig.warm()?;
         Ok(rig)
+    }
+
+    /// What is still to be written does not disturb what is measured next.
+    fn settle(&self) -> Result<()> {
+        rustix::fs::sync();
+        if self.options.quick {
+            return Ok(());
+        }
+        settle(self.beside.0, self.beside.1)
     }
 
     /// The daemon.
@@ -196,12 +209,12 @@ impl<'a> Rig<'a> {
         let sizes = Sizes::Fixed(self.options.object_len);
         let mut puts = Insistent { fill: Fill::new(FULL_SET, end, sizes), again: Vec::new(), refused: 0 };
         self.drive("filling the devices", &mut puts)?;
-        rustix::fs::sync();
         eprintln!(
             "  the devices are full: {end} objects put in {:.1} s, {} of them again because they were refused",
             (clock::now_ns() - begun) as f64 * 1e-9,
             puts.refused
         );
+        self.settle()?;
         let newest = ((room * NEWEST_SHARE) as u64).max(1);
         Ok(Churn { next: end, newest, object_len: self.options.object_len, random: Random::new(7) })
     }
