@@ -93,6 +93,11 @@ impl Version {
     /// Lower than every version that is ever given.
     pub const ZERO: Version = Version { hlc: 0, coordinator: 0 };
 
+    /// The highest version with this reading of the clock, whoever gives it.
+    pub const fn last_of_clock(hlc: u64) -> Version {
+        Version { hlc, coordinator: u16::MAX }
+    }
+
     /// The clock reading of `wall_us` microseconds since the Unix epoch.
     pub fn hlc_from_wall_us(wall_us: u64) -> u64 {
         ((u128::from(wall_us) << 16) / 1_000_000) as u64

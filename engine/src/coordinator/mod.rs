@@ -163,9 +163,14 @@ impl<B: Clone> Coordinator<B> {
     /// Target `from` evicted these (each named as the drop of it): what the records' other targets
     /// hold is dropped too, and of a stripe the object record everywhere, so that objects live and go
     /// as a whole. Batched; may be lost.
+    ///
+    /// With all that their clocks gave: a slab that is let go has thousands of parts, and to tell a version
+    /// from another one of the same record and the same 15 us, each target would read a head for each of
+    /// them. It would be forgotten, as what is evicted is, and not be confused with the other.
     pub fn evicted(&mut self, evicted: &[PartDrop], from: Target, now: Now) {
         let from = self.desk.targets.index_of(from);
-        for &drop in evicted {
+        for evicted in evicted {
+            let drop = PartDrop { version: Version::last_of_clock(evicted.version.hlc), ..*evicted };
             let order = self.desk.order(drop.hash, self.desk.config.code.n());
             // What lies outside of a record's targets is left over from an earlier ring.
             if !order.iter().any(|&target| Some(target) == from) {

@@ -292,7 +292,7 @@ impl<D: Buffers> Store<D> {
     /// A part that was acknowledged as `buffered` never reached the device: it is forgotten, and what is
     /// older must not come back in its place.
     fn lose_acknowledged(&mut self, part: &ContentsEntry) {
-        let version = Version { hlc: part.version.hlc, coordinator: u16::MAX };
+        let version = Version::last_of_clock(part.version.hlc);
         let held = self.lookup(part.hash, part.record);
         if let Some(entry) = held.filter(|entry| entry.hlc <= part.version.hlc) {
             self.forget_entry(part.hash, part.record, &entry, version);

@@ -411,6 +411,5 @@ impl<D: Buffers> Opening<D> {
 
 /// The highest version that any shard accepts at `now`.
 fn newest_possible(now: Now) -> Version {
-    let hlc = Version::hlc_from_wall_us(now.wall_us.saturating_add(CLOCK_AHEAD_US_MAX));
-    Version { hlc, coordinator: u16::MAX }
+    Version::last_of_clock(Version::hlc_from_wall_us(now.wall_us.saturating_add(CLOCK_AHEAD_US_MAX)))
 }

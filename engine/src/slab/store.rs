@@ -158,7 +158,8 @@ impl<D: Buffers> Store<D> {
 
     /// Lets a record go if it holds the given version or an older one. At once: `Dropped`, or `Failed` if
     /// the shard is set aside. Where the clocks are the same and only the header tells whose version it
-    /// is, that is read after the answer; if it cannot be, the part stays.
+    /// is, that is read after the answer; if it cannot be, the part stays. A drop of all that its clock gave
+    /// ([`Version::last_of_clock`]) never needs the header.
     ///
     /// Only the index forgets. A crash brings the part back, and with it the state before the drop: what
     /// is older lies in the same or an older slab, which is let go before.
@@ -181,7 +182,9 @@ impl<D: Buffers> Store<D> {
                     self.forget_entry(drop.hash, drop.record, &entry, version);
                     self.counters.parts_dropped += 1;
                 }
-                None if entry.hlc < drop.version.hlc || (headless && entry.hlc == drop.version.hlc) => {
+                None if upper_bound(&entry) <= drop.version
+                    || (headless && entry.hlc == drop.version.hlc) =>
+                {
                     self.forget_entry(drop.hash, drop.record, &entry, upper_bound(&entry));
                     self.counters.parts_dropped += 1;
                 }
@@ -414,5 +417,5 @@ impl<D: Buffers> Store<D> {
 
 /// The highest version that `entry` can have.
 pub(super) fn upper_bound(entry: &Entry) -> Version {
-    Version { hlc: entry.hlc, coordinator: u16::MAX }
+    Version::last_of_clock(entry.hlc)
 }

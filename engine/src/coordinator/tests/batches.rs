@@ -1,7 +1,7 @@
 //! Touches and drops: batched, bounded, lossy.
 
 use hedgerow_wire::part::{PartDrop, RecordName};
-use hedgerow_wire::types::{Code, Record, Target};
+use hedgerow_wire::types::{Code, Record, Target, Version};
 
 use super::super::limits::{DROP_BATCH_MAX, TOUCH_BATCH_MAX};
 use super::super::testing::{Asked, MS, World};
@@ -118,6 +118,23 @@ fn a_newer_version_outlives_an_eviction() {
     world.coordinator.evicted(&[evicted], from, world.now);
     world.run_for(10 * MS);
     assert_eq!(world.holders(&name, newer.version), [0, 1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn an_eviction_names_all_that_its_clock_gave() {
+    let mut world = World::new("4+2", 8, |_| {});
+    let name = world.name("key");
+    let version = World::old(10);
+    let from = world.order(&name)[0];
+    world.coordinator.evicted(&[PartDrop { hash: name.hash, record: name.record, version }], from, world.now);
+    world.run_for(10 * MS);
+    let dropped = |asked: &(_, Target, Asked)| match &asked.2 {
+        Asked::Drop(drops) => drops.clone(),
+        _ => Vec::new(),
+    };
+    let drops: Vec<PartDrop> = world.log.iter().flat_map(dropped).collect();
+    assert_eq!(drops.len(), 5);
+    assert!(drops.iter().all(|drop| drop.version == Version::last_of_clock(version.hlc)));
 }
 
 #[test]

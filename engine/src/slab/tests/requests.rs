@@ -103,6 +103,24 @@ fn the_order_of_versions_decides_a_write() {
 }
 
 #[test]
+fn a_drop_of_a_whole_clock_reads_nothing() {
+    let mut world = world();
+    let (key, version) = (name(1, 0), world.version(1));
+    world.put(&part(&key, version, 500));
+    world.store().exact = crate::slab::exact::ExactVersions::new(1);
+    let reads = world.device.reads;
+    assert_eq!(world.drop_record(&key, Version::last_of_clock(version.hlc - 1)), PartAnswer::Dropped);
+    assert_eq!(world.device.reads, reads);
+    assert_eq!(world.held(&key), Some(version), "a clock before it");
+    // `held` has read the head.
+    world.store().exact = crate::slab::exact::ExactVersions::new(1);
+    let reads = world.device.reads;
+    assert_eq!(world.drop_record(&key, Version::last_of_clock(version.hlc)), PartAnswer::Dropped);
+    assert_eq!(world.device.reads, reads);
+    assert_eq!(world.held(&key), None);
+}
+
+#[test]
 fn a_write_that_is_repeated_is_stored_once() {
     let mut world = world();
     let write = put(&part(&name(1, 0), world.version(1), 500));
