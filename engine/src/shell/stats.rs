@@ -131,6 +131,6 @@ pub fn coordinator_counters(stats: &CoordinatorStats) -> Vec<(String, u64)> {
 /// A store's counters by name.
 pub fn store_counters(stats: &StoreStats) -> Vec<(String, u64)> {
     named!("store_", stats;
-        parts, index_slots, index_bytes, slabs, slabs_free, requests_under_way, reads_under_way, pending_bytes, forgotten_through_hlc, unknown_through_hlc, read_hits, read_misses, read_from_memory, parts_admitted, bytes_admitted, bytes_written, bytes_padding, bytes_tables, parts_reinserted, bytes_reinserted, commits, flushes, superblock_writes, slabs_evicted, parts_evicted, tombstones_cut, parts_expired, parts_dropped, parts_damaged, parts_damaged_now, collisions, tables_damaged, superseded, clock_ahead, overloaded, deadline_passed, cancelled, index_full, read_errors, write_errors, header_reads
+        parts, index_slots, index_bytes, slabs, slabs_free, requests_under_way, reads_under_way, pending_bytes, forgotten_through_hlc, unknown_through_hlc, read_hits, read_misses, read_from_memory, parts_admitted, bytes_admitted, bytes_written, bytes_padding, bytes_tables, parts_reinserted, bytes_reinserted, commits, flushes, superblock_writes, slabs_evicted, parts_evicted, tombstones_cut, parts_expired, parts_dropped, parts_damaged, parts_damaged_now, collisions, tables_damaged, superseded, clock_ahead, overloaded, deadline_passed, cancelled, writes_delayed, index_full, read_errors, write_errors, header_reads
     )
 }

@@ -95,7 +95,7 @@ enum Order {
 }
 
 /// Where a part goes.
-enum Room {
+pub(super) enum Room {
     At(u32),
     /// No slab is free.
     None,
@@ -231,7 +231,7 @@ impl<D: Buffers> Store<D> {
         let len = (meta.head_len() + payload.len()) as u32;
         let at = match self.make_room(len) {
             Room::At(at) => at,
-            Room::None => return self.answer(token, PartAnswer::Overloaded),
+            Room::None => return self.wait_for_slab(token, write, payload),
             Room::Never => return self.answer(token, PartAnswer::Failed),
         };
         let (number, entry) = self.append(meta, hash, payload, crc32c(payload), at, Origin::Write);
@@ -336,7 +336,7 @@ impl<D: Buffers> Store<D> {
     }
 
     /// Sees to it that the filling batch takes a part of `len` bytes, and says where in its slab.
-    fn make_room(&mut self, len: u32) -> Room {
+    pub(super) fn make_room(&mut self, len: u32) -> Room {
         let slab_len = self.slabs.slab_len();
         if contents_start(slab_len, 1).is_none_or(|limit| align_block(SLAB_DATA_START + len) > limit) {
             return Room::Never;

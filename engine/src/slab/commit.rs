@@ -194,6 +194,7 @@ impl<D: Buffers> Store<D> {
         for token in std::mem::take(&mut self.flusher.waiting) {
             self.finish_write(token, PartAnswer::Failed);
         }
+        self.fail_backlog();
     }
 
     /// Makes the parts of a batch visible, or not, and answers those who wait for them.

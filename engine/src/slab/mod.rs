@@ -15,6 +15,7 @@
 //! | `store.rs` | takes events, hands out effects |
 //! | `read.rs` | read and confirm: index, device, verify, answer |
 //! | `append.rs` | admit a write and put it into the buffer that takes parts |
+//! | `backlog.rs` | writes that wait until a slab is free |
 //! | `commit.rs` | write buffers out, acknowledge, flush, seal |
 //! | `slabs.rs` | which slab is what, and who reads it |
 //! | `evict.rs` | let the oldest slab go, keep what is used |
@@ -26,6 +27,7 @@
 //! | `exact.rs` | versions that need no header read |
 
 mod append;
+mod backlog;
 mod close;
 mod commit;
 mod config;

@@ -81,6 +81,8 @@ pub struct StoreStats {
     pub deadline_passed: u64,
     /// Requests whose answer was no longer wanted.
     pub cancelled: u64,
+    /// Writes that waited until a slab was free.
+    pub writes_delayed: u64,
     /// Writes for which the index had no room.
     pub index_full: u64,
     /// Device reads that failed.

@@ -9,6 +9,7 @@ use hedgerow_wire::time::{Now, Timestamp};
 use hedgerow_wire::{KeyHash, Record, Version};
 
 use super::append::{Growing, PendingRecord};
+use super::backlog::Backlog;
 use super::close::Closing;
 use super::commit::{Batch, Flusher};
 use super::damage::{DAMAGE_NOTED_MAX, DamagedParts};
@@ -55,6 +56,8 @@ pub(super) enum Request {
     Write,
     /// A flush.
     Flush,
+    /// A free slab.
+    Backlog,
 }
 
 /// Whether the device works.
@@ -86,6 +89,7 @@ pub struct Store<D: Buffers> {
     pub(super) batches_in_flight: usize,
     pub(super) flusher: Flusher,
     pub(super) eviction: Option<Eviction>,
+    pub(super) backlog: Backlog,
     pub(super) persist: Option<Persist>,
     pub(super) closing: Closing,
     pub(super) health: Health,
@@ -137,6 +141,7 @@ impl<D: Buffers> Store<D> {
             batches_in_flight: 0,
             flusher: Flusher::default(),
             eviction: None,
+            backlog: Backlog::default(),
             persist: None,
             closing: Closing::Open,
             health: Health::default(),
@@ -213,6 +218,7 @@ impl<D: Buffers> Store<D> {
         match request {
             Request::Read(io) => self.cancel_read(io),
             Request::Write | Request::Flush => self.writes_waiting -= 1,
+            Request::Backlog => self.cancel_waiting(token),
         }
     }
 
@@ -262,18 +268,27 @@ impl<D: Buffers> Store<D> {
             self.pump_tables();
             self.pump_flush();
             self.pump_eviction(now);
+            if self.pump_backlog(now) {
+                self.pump_batches();
+            }
         }
         self.pump_close();
     }
 
     /// When [`Store::tick`] is to be called.
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        self.health.probe_at.filter(|_| self.persist.is_none() && !self.closed())
+        let probe = self.health.probe_at.filter(|_| self.persist.is_none() && !self.closed());
+        probe.into_iter().chain(self.backlog.next_deadline()).min()
     }
 
-    /// Time has passed: a device that was set aside is tried again.
+    /// Time has passed: a device that was set aside is tried again, and writes that have waited for room for
+    /// too long are answered.
     pub fn tick(&mut self, now: Now) {
-        if self.next_deadline().is_some_and(|at| at <= now.mono) {
+        if self.backlog.next_deadline().is_some_and(|at| at <= now.mono) {
+            self.expire_backlog(now);
+        }
+        let probes = self.persist.is_none() && !self.closed();
+        if probes && self.health.probe_at.is_some_and(|at| at <= now.mono) {
             self.start_probe();
         }
     }

@@ -1,5 +1,6 @@
 //! Tests of the store as a whole, on the device in memory.
 
+mod backlog;
 mod crash;
 mod damage;
 mod evict;
