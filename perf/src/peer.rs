@@ -1,6 +1,7 @@
 //! Caches to compare with, Hedgerow among them: where each comes from, and how it is started so that all
 //! have the same cores, memory (page cache included) and flash.
 
+pub mod foyer;
 pub mod install;
 mod seaweedfs;
 
