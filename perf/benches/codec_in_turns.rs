@@ -1,10 +1,13 @@
-//! The codec against its alternatives, sampled in turns, so that a noisy neighbour hits all alike.
-//! Prints the median and the quartiles of 15 samples each, in microseconds for a whole stripe:
-//! `codec` is this repository's, `library` the coder of `rusty_erasure`, whose kernels `codec` calls in
-//! its own way, and `rs-simd` is `reed-solomon-simd`.
+//! The codec against its alternatives on one core, sampled in turns, so that a noisy neighbour hits all alike.
+//! `cargo bench -p hedgerow-perf --bench codec_in_turns` (add `-- '1024 KiB rebuild 1'` for the rows that have this in
+//! their name). Prints the median and the quartiles of 15 samples each, in microseconds for a whole stripe, and how
+//! many times as long as `codec` the others take, sample by sample: `codec` is this repository's, `library` the coder
+//! of `rusty_erasure`, whose kernels `codec` calls in its own way, `rs-simd` is `reed-solomon-simd`, and `ISA-L` is
+//! Intel's, where Debian's `libisal2` is installed. Each has its tables of a loss pattern before it is sampled.
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a bench reads the clock and prints")]
 
 mod aligned;
+mod isal;
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -14,6 +17,7 @@ use hedgerow_wire::Code;
 use reed_solomon_simd::{ReedSolomonDecoder, ReedSolomonEncoder};
 
 use crate::aligned::Aligned;
+use crate::isal::Isal;
 
 const SAMPLES: usize = 15;
 const SAMPLE_TIME: Duration = Duration::from_micros(2500);
@@ -31,7 +35,28 @@ fn sample(work: &mut dyn FnMut()) -> f64 {
     unreachable!("a sample ends")
 }
 
-fn in_turns(title: &str, arms: &mut [(&str, &mut dyn FnMut())]) {
+/// Samples of some ways to do one thing.
+type Arm<'a> = (&'static str, &'a mut dyn FnMut());
+
+/// Median and quartiles.
+fn quartiles(mut samples: Vec<f64>, digits: usize) -> String {
+    samples.sort_by(f64::total_cmp);
+    let at = |part: usize| samples[(SAMPLES * part / 4).min(SAMPLES - 1)];
+    format!("{:.digits$} [{:.digits$}..{:.digits$}]", at(2), at(1), at(3))
+}
+
+/// What is wanted of all rows: those with one of the command line's words in their names; all, if it has none.
+fn wanted(title: &str) -> bool {
+    let mut words = std::env::args().skip(1).filter(|word| !word.starts_with("--")).peekable();
+    words.peek().is_none() || words.any(|word| title.contains(&word))
+}
+
+fn in_turns(title: &str, mut arms: Vec<Arm<'_>>) {
+    // Memory is touched and tables are made; and what is compared later is there.
+    arms.iter_mut().for_each(|(_, work)| work());
+    if !wanted(title) {
+        return;
+    }
     let mut samples: Vec<Vec<f64>> = vec![Vec::new(); arms.len()];
     for _ in 0..SAMPLES {
         for ((_, work), samples) in arms.iter_mut().zip(&mut samples) {
@@ -39,15 +64,17 @@ fn in_turns(title: &str, arms: &mut [(&str, &mut dyn FnMut())]) {
         }
     }
     print!("{title:<36}");
-    for ((name, _), samples) in arms.iter().zip(&mut samples) {
-        samples.sort_by(f64::total_cmp);
-        let at = |part: usize| samples[SAMPLES * part / 4];
-        print!("  {name} {:.1} [{:.1}..{:.1}]", at(2), at(1), at(3));
+    for (place, ((name, _), of)) in arms.iter().zip(&samples).enumerate() {
+        print!("  {name} {}", quartiles(of.clone(), 1));
+        if place > 0 {
+            let ratios = of.iter().zip(&samples[0]).map(|(other, own)| other / own).collect();
+            print!(", x {}", quartiles(ratios, 2));
+        }
     }
     println!();
 }
 
-fn compare(k: usize, m: usize, stripe_len: usize) {
+fn compare(k: usize, m: usize, stripe_len: usize, isal: Option<&Isal>) {
     let code = Code::new(k as u8, m as u8).expect("a code");
     // The other library takes even lengths only.
     let part_len = code.part_len(stripe_len).next_multiple_of(2);
@@ -72,11 +99,17 @@ fn compare(k: usize, m: usize, stripe_len: usize) {
     };
     let mut library_parity = Aligned::new(m * part_len);
     let mut library = library_arm(k, m, &sources, &mut library_parity);
+    let mut isal_parity = Aligned::new(m * part_len);
+    let mut isal_encoder = isal.map(|isal| isal.encoder(k, m));
+    let mut intel = || {
+        let mut buffers: Vec<&mut [u8]> = isal_parity.chunks_mut(part_len).collect();
+        isal_encoder.iter_mut().for_each(|encoder| encoder.of(&sources, &mut buffers));
+    };
     let title = format!("{code} {} KiB", stripe_len >> 10);
-    in_turns(
-        &format!("{title} encode"),
-        &mut [("codec", &mut ours), ("library", &mut library), ("rs-simd", &mut theirs)],
-    );
+    let mut arms: Vec<Arm<'_>> =
+        vec![("codec", &mut ours), ("library", &mut library), ("rs-simd", &mut theirs)];
+    arms.extend(isal.map(|_| -> Arm<'_> { ("ISA-L", &mut intel) }));
+    in_turns(&format!("{title} encode"), arms);
 
     for lose in [1, m.min(k)] {
         let have: Vec<(u8, &[u8])> =
@@ -97,8 +130,20 @@ fn compare(k: usize, m: usize, stripe_len: usize) {
                 to.copy_from_slice(from);
             }
         };
-        in_turns(&format!("{title} rebuild {lose}"), &mut [("codec", &mut ours), ("rs-simd", &mut theirs)]);
-        assert!(rebuilt[..] == data[..lose * part_len] && rebuilt[..] == other_rebuilt[..], "both are right");
+        let intel_parity = isal_parity.chunks(part_len).take(lose);
+        let intel_have: Vec<&[u8]> = sources[lose..].iter().copied().chain(intel_parity).collect();
+        let mut isal_rebuilt = Aligned::new(lose * part_len);
+        let mut rebuilder = isal.map(|isal| isal.rebuilder(k, m, lose));
+        let mut intel = || {
+            let mut want: Vec<&mut [u8]> = isal_rebuilt.chunks_mut(part_len).collect();
+            rebuilder.iter_mut().for_each(|rebuilder| rebuilder.of(&intel_have, &mut want));
+        };
+        let mut arms: Vec<Arm<'_>> = vec![("codec", &mut ours), ("rs-simd", &mut theirs)];
+        arms.extend(isal.map(|_| -> Arm<'_> { ("ISA-L", &mut intel) }));
+        in_turns(&format!("{title} rebuild {lose}"), arms);
+        let lost = &data[..lose * part_len];
+        assert!(rebuilt[..] == *lost && other_rebuilt[..] == *lost, "both are right");
+        assert!(isal.is_none() || isal_rebuilt[..] == *lost, "ISA-L is right");
     }
     black_box((&parity[..], &other_parity[..]));
 }
@@ -127,11 +172,13 @@ fn odd_length(k: usize, m: usize, part_len: usize) {
     let mut library = library_arm(k, m, &sources, &mut library_parity);
     in_turns(
         &format!("{code} encode, parts of {part_len} B"),
-        &mut [("codec", &mut ours), ("library", &mut library)],
+        vec![("codec", &mut ours), ("library", &mut library)],
     );
 }
 
 fn main() {
+    hedgerow_perf::machine::pin(0).expect("pinned to a core");
+    let isal = Isal::load().map_err(|why| println!("{why}")).ok();
     println!("kernel {}, microseconds for a stripe: median [quartiles] of {SAMPLES}", Codec::new().kernel());
     for part_len in [4096, 4096 + 31, 16_384, 16_384 + 31] {
         odd_length(4, 2, part_len);
@@ -152,7 +199,7 @@ fn main() {
     ];
     for (k, m) in codes {
         for stripe_len in [64 << 10, 256 << 10, 1 << 20] {
-            compare(k, m, stripe_len);
+            compare(k, m, stripe_len, isal.as_ref());
         }
     }
 }

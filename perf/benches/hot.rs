@@ -1,4 +1,9 @@
-//! The hot pieces of a request, each by itself: nanoseconds for one.
+//! The hot pieces of a request, each by itself: nanoseconds for one. `cargo bench -p hedgerow-perf --bench hot` (add
+//! `-- store` for those with this in their names).
+//!
+//! "store write" is a part into the open slab and its batch to the device, which is memory here. What a decision to
+//! hedge costs is what "coordinator read, one target silent" takes more than "coordinator read": ticks until the part
+//! is late, the decision, and the spare.
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 
 use std::time::{Duration, Instant};

@@ -2,9 +2,11 @@
 //! best of a stated sweep, each figure with its spread and the ratio to the first peer.
 
 mod contest;
+mod equal;
+mod faulted;
 mod table;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
@@ -28,6 +30,8 @@ pub const SET: u8 = b'v';
 const DEVICE_OF_MEMORY: u64 = 8;
 /// Six shards of the least length that the daemon takes.
 const FLASH_MIB_MIN: u64 = 6 * 256;
+/// Length of the objects that are read under faults, in bytes.
+const FAULT_OBJECT_LEN: u64 = 64 << 10;
 /// The objects of the CDN's workload are so many times the cache.
 const CDN_OF_CACHE: f64 = 10.0;
 
@@ -42,6 +46,11 @@ pub enum Figure {
     Tail,
     /// A CDN's lengths and popularity, missing objects put, cache a tenth of its bytes
     MetaCdn,
+    /// The same after those with more hits were given less flash, until all that have flash hit alike
+    MetaCdnEqualHits,
+    /// GET of objects on the device while one shard is slow or stuck, one of four servers dead, or the device
+    /// throttled: tails side by side
+    Fault,
 }
 
 /// Connections and requests under way on each.
@@ -153,21 +162,33 @@ impl Compare {
             let figures = wanted(&[Figure::Device, Figure::Tail]);
             cases.push(Case { figures, tier: Tier::Device, object_len: Some(len), objects });
         }
-        let figures = wanted(&[Figure::MetaCdn]);
+        let len = self.sizes.first().copied().unwrap_or(FAULT_OBJECT_LEN);
+        let objects = (DEVICE_OF_MEMORY * memory / len).max(1);
+        cases.push(Case {
+            figures: wanted(&[Figure::Fault]),
+            tier: Tier::Device,
+            object_len: Some(len),
+            objects,
+        });
+        let figures = wanted(&[Figure::MetaCdn, Figure::MetaCdnEqualHits]);
         cases.push(Case { figures, tier: Tier::Both, object_len: None, objects: 0 });
         cases.retain(|case| !case.figures.is_empty());
         cases
     }
 
-    fn resources(&self, case: &Case, folder: PathBuf) -> Resources {
+    fn resources(&self, case: &Case, folder: PathBuf, flash_bytes: u64) -> Resources {
+        let mut daemon = self.daemon.clone();
+        if case.figures.contains(&Figure::Fault) {
+            daemon.flags.push("--allow-faults".to_owned());
+        }
         Resources {
             cores: self.server_cores.clone(),
             memory_bytes: self.memory_mib << 20,
-            flash_bytes: self.flash_mib << 20,
+            flash_bytes,
             folder,
             tier: case.tier,
             objects: case.objects,
-            daemon: self.daemon.clone(),
+            daemon,
             other_cores: vec![self.generator_core],
         }
     }
@@ -198,7 +219,7 @@ pub fn run(options: &Compare) -> Result<()> {
     ensure!(!options.server_cores.contains(&options.generator_core), "servers and generator share a core");
     ensure!(options.flash_mib >= FLASH_MIB_MIN, "the daemon's six shards need {FLASH_MIB_MIN} MiB of flash");
     let device = DEVICE_OF_MEMORY * options.memory_mib;
-    if options.wants(Figure::Device) || options.wants(Figure::Tail) {
+    if [Figure::Device, Figure::Tail, Figure::Fault].iter().any(|figure| options.wants(*figure)) {
         // Parity takes half as much again, and every store needs room to turn over.
         ensure!(options.flash_mib >= device * 2, "{device} MiB of objects need {} MiB of flash", device * 2);
     }
@@ -230,40 +251,50 @@ pub fn run(options: &Compare) -> Result<()> {
 }
 
 /// Starts the peers that serve this case, fills them, and compares.
-fn one(
-    options: &Compare,
-    case: &Case,
-    peers: &[Peer],
-    folder: &std::path::Path,
-    pattern: &Pattern,
-) -> Result<()> {
+fn one(options: &Compare, case: &Case, peers: &[Peer], folder: &Path, pattern: &Pattern) -> Result<()> {
     std::fs::create_dir_all(folder)?;
     let mut contest = Contest::new(options, pattern, case.object_len.is_none());
     for &peer in peers.iter().filter(|peer| peer.serves(case.tier)) {
-        let resources = options.resources(case, std::path::absolute(folder.join(peer.name()))?);
-        let cgroup = Cgroup::new(peer.name(), resources.memory_bytes).ok();
-        eprintln!(
-            "starting {} ({:?}, {})",
-            peer.name(),
-            case.tier,
-            case.object_len.map_or("mixed".to_owned(), length)
-        );
-        let running = peer.start(&resources, cgroup).with_context(|| format!("starting {}", peer.name()))?;
-        let source = source(options, case, running.reads_through())?;
-        contest.contestants.push(Contestant::new(running, source));
+        let own = folder.join(peer.name());
+        contest.contestants.push(start(options, case, peer, &own, options.flash_mib << 20)?);
     }
     let Some(first) = contest.first() else { bail!("none of the peers serves {:?}", case.tier) };
     eprintln!("ratios are to {first}");
     match case.object_len {
         Some(len) => contest.fill(case.objects, &Sizes::Fixed(len))?,
-        None => contest.warm(options.flash_mib << 20, options.warm_seconds)?,
+        None => {
+            (0..contest.contestants.len()).try_for_each(|place| contest.warm(place, options.warm_seconds))?;
+        }
     }
     contest.sweep(&options.sweep)?;
     for &figure in &case.figures {
+        match figure {
+            Figure::Fault => {
+                let rows = faulted::rows(options, &mut contest)?;
+                leave_faults(options, case.object_len.unwrap_or_default(), &rows)?;
+                continue;
+            }
+            Figure::MetaCdnEqualHits => {
+                equal::hits(options, case, folder, &mut contest)?;
+                contest.sweep(&options.sweep)?;
+            }
+            Figure::Memory | Figure::Device | Figure::Tail | Figure::MetaCdn => {}
+        }
         contest.rounds(figure)?;
         leave(options, case, figure, &contest)?;
     }
     Ok(())
+}
+
+/// Starts a peer with its data in a folder of its own.
+fn start(options: &Compare, case: &Case, peer: Peer, folder: &Path, flash_bytes: u64) -> Result<Contestant> {
+    let resources = options.resources(case, std::path::absolute(folder)?, flash_bytes);
+    let cgroup = Cgroup::new(peer.name(), resources.memory_bytes).ok();
+    let lengths = case.object_len.map_or("mixed".to_owned(), length);
+    eprintln!("starting {} ({:?}, {lengths}, {} MiB of flash)", peer.name(), case.tier, flash_bytes >> 20);
+    let running = peer.start(&resources, cgroup).with_context(|| format!("starting {}", peer.name()))?;
+    let source = source(options, case, running.reads_through())?;
+    Ok(Contestant::new(running, source, flash_bytes))
 }
 
 fn source(options: &Compare, case: &Case, reads_through: bool) -> Result<Box<dyn Source>> {
@@ -285,14 +316,27 @@ fn source(options: &Compare, case: &Case, reads_through: bool) -> Result<Box<dyn
 
 fn leave(options: &Compare, case: &Case, figure: Figure, contest: &Contest<'_>) -> Result<()> {
     let record: Value = table::to_json(options, case.object_len, figure, contest);
-    if options.json {
-        println!("{}", serde_json::to_string(&record)?);
-    } else {
+    if !options.json {
         table::print(case.object_len, figure, contest);
     }
-    if let Some(folder) = &options.out {
-        let size = case.object_len.map_or("mixed".to_owned(), |len| len.to_string());
-        record::save(folder, &format!("compare-{figure:?}-{size}").to_lowercase(), &record)?;
+    let size = case.object_len.map_or("mixed".to_owned(), |len| len.to_string());
+    save(options, &format!("compare-{figure:?}-{size}").to_lowercase(), &record)
+}
+
+fn leave_faults(options: &Compare, object_len: u64, rows: &[faulted::Row]) -> Result<()> {
+    if !options.json {
+        table::print_faults(object_len, rows);
     }
-    Ok(())
+    let record = table::faults_json(options, object_len, rows);
+    save(options, &format!("compare-fault-{object_len}"), &record)
+}
+
+fn save(options: &Compare, name: &str, record: &Value) -> Result<()> {
+    if options.json {
+        println!("{}", serde_json::to_string(record)?);
+    }
+    match &options.out {
+        Some(folder) => record::save(folder, name, record).map(drop),
+        None => Ok(()),
+    }
 }

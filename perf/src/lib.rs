@@ -6,7 +6,7 @@
 //! | peers in turns | `compare`, with `peer` (how each is started), `process` (cores, memory), `origin` |
 //! | what faults do to the tail | `scenarios`, with the faults' schedule and the systems as tables |
 //! | what the machine can do | `limit`; with the runtime of the daemon: `bare`, `bare_server` |
-//! | measurements of `docs/numbers.md` | `figures`, `deadline`, `index_memory`, `turnover` |
+//! | measurements of `docs/numbers.md` | `figures`, `cores`, `deadline`, `index_memory`, `turnover` |
 //!
 //! Below them is one load generator: `sources` says what is asked for, `load` when, `connection` sends it
 //! through a `driver` of the server's protocol, and `pattern` makes and checks every object's bytes.
@@ -18,6 +18,7 @@ pub mod clock;
 pub mod compare;
 pub mod connection;
 pub mod control;
+pub mod cores;
 pub mod deadline;
 pub mod driver;
 pub mod figures;

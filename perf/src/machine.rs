@@ -55,6 +55,18 @@ pub fn device_read_bytes(folder: &Path) -> Result<u64> {
     Ok(512 * sectors.with_context(|| format!("/proc/diskstats has no device {major}:{minor}"))?)
 }
 
+/// Major and minor number, as `MAJOR:MINOR`, of the whole disk below a folder.
+pub fn disk_below(folder: &Path) -> Result<String> {
+    let device = rustix::fs::stat(folder)?.st_dev;
+    let number = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
+    let path = std::fs::canonicalize(Path::new("/sys/dev/block").join(&number))
+        .with_context(|| format!("{} lies on no block device", folder.display()))?;
+    // A partition lies in its disk's folder.
+    let disk =
+        if path.join("partition").exists() { path.parent().context("a partition's disk")? } else { &path };
+    Ok(std::fs::read_to_string(disk.join("dev"))?.trim().to_owned())
+}
+
 /// One line that says what this machine is.
 pub fn describe() -> String {
     let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();

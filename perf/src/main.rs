@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use hedgerow_perf::{
-    bare, bare_server, compare, control, deadline, figures, index_memory, instructions, limit, origin,
+    bare, bare_server, compare, control, cores, deadline, figures, index_memory, instructions, limit, origin,
     report, run, scenarios, turnover,
 };
 
@@ -22,6 +22,8 @@ enum Command {
     Bare(bare::Rounds),
     /// One core of the daemon beside the bare server
     Figures(figures::Figures),
+    /// What a request costs a daemon of two cores, beside one of one core
+    Cores(cores::Cores),
     /// How late a stalled read is answered, beside how late a timer is
     Deadline(deadline::Deadline),
     /// What a million parts cost in memory and at a restart
@@ -63,6 +65,7 @@ fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Bare(rounds) => bare::run(&rounds),
         Command::Figures(options) => figures::run(&options),
+        Command::Cores(options) => cores::run(&options),
         Command::Deadline(options) => deadline::run(&options),
         Command::IndexMemory(options) => index_memory::run(&options),
         Command::Turnover(options) => turnover::run(&options),

@@ -1,6 +1,7 @@
 //! Caches to compare with, Hedgerow among them: where each comes from, and how it is started so that all
 //! have the same cores, memory (page cache included) and flash.
 
+pub mod foyer;
 pub mod install;
 mod seaweedfs;
 
@@ -238,6 +239,21 @@ impl Running {
         self.cluster.as_ref().map_or(Ok(()), seaweedfs::Cluster::encode)
     }
 
+    /// Its processes.
+    pub fn pids(&self) -> Vec<u32> {
+        let each = |process: &Process| std::iter::once(process.pid()).chain(children(process.pid()));
+        self.processes.iter().flat_map(each).collect()
+    }
+
+    /// Kills one of its servers that is not the one that requests go to.
+    pub fn kill_one_server(&self) -> Result<()> {
+        let cluster = self.cluster.as_ref().with_context(|| format!("{} is no cluster", self.peer.name()))?;
+        let place = cluster.another_server(self.endpoint.address)?;
+        let process = self.processes.get(place).context("a server without a process")?;
+        let pid = rustix::process::Pid::from_raw(process.pid() as i32).context("process id")?;
+        Ok(rustix::process::kill_process(pid, rustix::process::Signal::KILL)?)
+    }
+
     fn spawn(&mut self, resources: &Resources, program: &str, arguments: &[String]) -> Result<()> {
         let start = || Process::start(program, arguments, &self.log);
         self.processes.push(confined(&resources.cores, self.cgroup.as_ref(), start)?);
@@ -266,15 +282,8 @@ impl Watched for Running {
     }
 
     fn cpu_ns(&self) -> Result<u64> {
-        // A master of workers does no work itself.
-        let mut sum = 0;
-        for process in &self.processes {
-            sum += process::cpu_ns(process.pid())?;
-            for child in children(process.pid()) {
-                sum += process::cpu_ns(child).unwrap_or(0);
-            }
-        }
-        Ok(sum)
+        // One that was killed uses none any more.
+        Ok(self.pids().into_iter().map(|pid| process::cpu_ns(pid).unwrap_or(0)).sum())
     }
 }
 

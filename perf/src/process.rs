@@ -9,10 +9,10 @@ use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use crate::clock;
+use crate::{clock, machine};
 
-/// Where version 1 memory cgroups are.
-const CGROUPS: &str = "/sys/fs/cgroup/memory";
+/// Where version 1 cgroups are.
+const CGROUPS: &str = "/sys/fs/cgroup";
 /// How long a process may take to end when it is asked to.
 const END_WAIT: Duration = Duration::from_secs(10);
 
@@ -35,9 +35,7 @@ pub struct Cgroup {
 impl Cgroup {
     /// Makes one, if there is that controller and we may use it.
     pub fn new(name: &str, memory_bytes: u64) -> Result<Cgroup> {
-        let path = Path::new(CGROUPS).join(format!("hedgerow-perf-{}-{name}", std::process::id()));
-        std::fs::create_dir(&path).with_context(|| format!("creating {}", path.display()))?;
-        let cgroup = Cgroup { path };
+        let cgroup = Cgroup { path: create("memory", name)? };
         let limit = cgroup.path.join("memory.limit_in_bytes");
         std::fs::write(&limit, memory_bytes.to_string())
             .with_context(|| format!("writing {}", limit.display()))?;
@@ -58,28 +56,100 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        // The last process may have ended a moment ago.
-        for _ in 0..50 {
-            if std::fs::remove_dir(&self.path).is_ok() {
-                return;
-            }
-            clock::sleep(Duration::from_millis(20));
-        }
-        eprintln!("{} could not be removed", self.path.display());
+        remove(&self.path);
     }
 }
 
-/// The memory cgroup of this process.
-fn own_cgroup() -> Result<PathBuf> {
+/// Makes a cgroup of a controller of version 1.
+fn create(controller: &str, name: &str) -> Result<PathBuf> {
+    let path =
+        Path::new(CGROUPS).join(controller).join(format!("hedgerow-perf-{}-{name}", std::process::id()));
+    std::fs::create_dir(&path).with_context(|| format!("creating {}", path.display()))?;
+    Ok(path)
+}
+
+fn remove(path: &Path) {
+    // The last process may have ended a moment ago.
+    for _ in 0..50 {
+        if std::fs::remove_dir(path).is_ok() {
+            return;
+        }
+        clock::sleep(Duration::from_millis(20));
+    }
+    eprintln!("{} could not be removed", path.display());
+}
+
+/// The cgroup of this process for a controller of version 1.
+fn own_cgroup(controller: &str) -> Result<PathBuf> {
     let text = std::fs::read_to_string("/proc/self/cgroup")?;
-    let own = text.lines().find_map(|line| line.split_once(":memory:")).context("no memory cgroup")?.1;
-    Ok(Path::new(CGROUPS).join(own.trim_start_matches('/')))
+    let mark = format!(":{controller}:");
+    let own = text.lines().find_map(|line| line.split_once(&mark));
+    let own = own.with_context(|| format!("no {controller} cgroup"))?.1;
+    Ok(Path::new(CGROUPS).join(controller).join(own.trim_start_matches('/')))
+}
+
+/// A blkio cgroup (version 1) that limits what its processes read from a device. It ends when dropped.
+pub struct DeviceLimit {
+    path: PathBuf,
+    /// Major and minor number.
+    device: String,
+}
+
+impl DeviceLimit {
+    /// Makes one for the device below a folder, if there is that controller and we may use it; it holds no process yet.
+    pub fn new(name: &str, folder: &Path) -> Result<DeviceLimit> {
+        let device = machine::disk_below(folder)?;
+        let limit = DeviceLimit { path: create("blkio", name)?, device };
+        // Whether the device takes limits at all.
+        limit.write(0, 0)?;
+        Ok(limit)
+    }
+
+    /// Limits are for reads per second and bytes per second; 0 is none.
+    fn write(&self, iops: u64, bps: u64) -> Result<()> {
+        for (file, value) in [("iops", iops), ("bps", bps)] {
+            let path = self.path.join(format!("blkio.throttle.read_{file}_device"));
+            std::fs::write(&path, format!("{} {value}", self.device))
+                .with_context(|| format!("writing {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// These processes get so many reads and bytes per second, all together.
+    pub fn begin(&self, pids: &[u32], iops: u64, bps: u64) -> Result<()> {
+        self.write(iops, bps)?;
+        for pid in pids {
+            std::fs::write(self.path.join("cgroup.procs"), pid.to_string())
+                .with_context(|| format!("moving process {pid} into {}", self.path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Its processes are no longer limited, and belong to it no more.
+    pub fn end(&self) -> Result<()> {
+        self.write(0, 0)?;
+        let home = own_cgroup("blkio")?.join("cgroup.procs");
+        for pid in std::fs::read_to_string(self.path.join("cgroup.procs"))?.split_whitespace() {
+            // It may have ended meanwhile.
+            let _ = std::fs::write(&home, pid);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for DeviceLimit {
+    fn drop(&mut self) {
+        if let Err(error) = self.end() {
+            eprintln!("{}: {error:#}", self.path.display());
+        }
+        remove(&self.path);
+    }
 }
 
 /// Runs `work` on these cores and in this cgroup; what it starts stays there.
 pub fn confined<T>(cores: &[usize], cgroup: Option<&Cgroup>, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let before = sched_getaffinity(None)?;
-    let home = cgroup.map(|_| own_cgroup()).transpose()?;
+    let home = cgroup.map(|_| own_cgroup("memory")).transpose()?;
     let mut set = CpuSet::new();
     cores.iter().for_each(|core| set.set(*core));
     sched_setaffinity(None, &set).context("pinning to the server's cores")?;

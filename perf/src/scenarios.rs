@@ -10,8 +10,8 @@
 //! before the next one. Faults are injected over the wire by a thread of the generator, at their times within
 //! the window.
 
-mod cell;
-mod faults;
+pub(crate) mod cell;
+pub(crate) mod faults;
 mod rig;
 mod settle;
 mod systems;
@@ -37,9 +37,11 @@ use crate::pattern::Pattern;
 use crate::record;
 use crate::server::DaemonOptions;
 
+/// Rate of a system, as a share of its own healthy peak.
+pub(crate) const RATE_SHARE: f64 = 0.4;
 /// Connections, and requests under way on each at most: enough that no arrival has to wait for one that is
 /// stuck, of which a connection's daemon has 32 at a time.
-const UNDER_WAY: (usize, usize) = (64, 32);
+pub(crate) const UNDER_WAY: (usize, usize) = (64, 32);
 /// On all of them.
 const UNDER_WAY_MAX: usize = UNDER_WAY.0 * UNDER_WAY.1;
 /// How often a scenario is measured until the hypervisor leaves it in peace.
@@ -66,7 +68,7 @@ pub struct Scenarios {
     #[arg(long, conflicts_with = "seconds")]
     requests: Option<u64>,
     /// Rate, as a share of the system's own healthy peak
-    #[arg(long, default_value_t = 0.4)]
+    #[arg(long, default_value_t = RATE_SHARE)]
     rate_share: f64,
     /// Requests a second of every system instead
     #[arg(long)]

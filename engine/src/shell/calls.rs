@@ -11,7 +11,7 @@ use super::buffers::PartBytes;
 use super::clock;
 use super::core::Core;
 use super::home::{self, Call, Reply};
-use super::mailbox::Message;
+use super::message::Message;
 use super::oneshot::{self, Signal};
 use super::stages::{self, Stage};
 use crate::coordinator::AskId;

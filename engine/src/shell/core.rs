@@ -27,8 +27,9 @@ use super::clock;
 use super::connection::Connections;
 use super::home::{self, Reply, StripeInMemory};
 use super::limits::{RECEIVE_BYTES, TURN};
-use super::mailbox::{Message, Outbox, ShardRequest};
+use super::mailbox::Outbox;
 use super::memory_gets::MemoryGet;
+use super::message::{Message, ShardRequest};
 use super::oneshot::{self, Signal};
 use super::settings::Settings;
 use super::shapes::Shapes;
@@ -111,7 +112,7 @@ pub struct Core {
     pub gates: home::Gates,
     /// Puts of several stripes, from their begin to their end.
     pub open_puts: home::OpenPuts,
-    outboxes: Vec<Option<Rc<Outbox>>>,
+    outboxes: Vec<Option<Rc<Outbox<Message>>>>,
     reads: RefCell<HashMap<OpId, oneshot::Sender<ReadOutcome<PartBytes>>>>,
     writes: RefCell<HashMap<OpId, oneshot::Sender<WriteOutcome>>>,
     bytes: RefCell<HashMap<OpId, OpBytes>>,
@@ -181,7 +182,7 @@ impl Core {
     }
 
     /// The outbox to another core.
-    pub fn outbox(&self, core: usize) -> &Rc<Outbox> {
+    pub fn outbox(&self, core: usize) -> &Rc<Outbox<Message>> {
         self.outboxes[core].as_ref().unwrap_or_else(|| panic!("core {core} sends to itself"))
     }
 

@@ -21,7 +21,7 @@ use super::limits::{
     DEVICE_BUFFER_BYTES, DEVICE_BUFFER_BYTES_MIN, LISTEN_BACKLOG, MAILBOX_MESSAGES, MESSAGES_IN_A_ROW_MAX,
     SPIN_RUNTIME,
 };
-use super::mailbox::Message;
+use super::message::Message;
 pub use super::opening::OpenedShard;
 use super::opening::{open_shard, target};
 use super::serving;

@@ -17,7 +17,7 @@ use super::buffers::{PartBytes, SharedBytes};
 use super::connection::{Connection, Request};
 use super::control::{on_core, on_core_async};
 use super::core::Core;
-use super::mailbox::{Message, ShardRequest};
+use super::message::{Message, ShardRequest};
 use crate::slab::Located;
 
 /// Asks a shard of this daemon, on whichever core, outside of any coordinator.

@@ -15,7 +15,7 @@ use super::core::Core;
 use super::device::{Device, DeviceEffect};
 use super::faults::{Faults, Verdict};
 use super::limits::HOUSEKEEPING;
-use super::mailbox::ShardRequest;
+use super::message::ShardRequest;
 use super::stages::{self, Stage};
 use crate::slab::{Effect, IoError, IoId, IoResult, LentSlab, Payload, Store, Token};
 

@@ -68,6 +68,8 @@ struct Spent {
     /// The stage that cycles count for, and since when.
     current: Cell<usize>,
     since: Cell<u64>,
+    /// Processor time with nothing to do, in nanoseconds.
+    spun_ns: Cell<u64>,
 }
 
 thread_local! {
@@ -77,6 +79,7 @@ thread_local! {
             entries: [const { Cell::new(0) }; OUTSIDE + 1],
             current: Cell::new(OUTSIDE),
             since: Cell::new(0),
+            spun_ns: Cell::new(0),
         }
     };
 }
@@ -123,11 +126,18 @@ pub async fn within<T>(stage: Stage, future: impl Future<Output = T>) -> T {
     .await
 }
 
-/// Names and values of this core's stages: entries, and nanoseconds; and the core's processor time.
+/// The core looked for work so long and found none: processor time in nanoseconds.
+pub fn spun(ns: u64) {
+    SPENT.with(|spent| spent.spun_ns.set(spent.spun_ns.get() + ns));
+}
+
+/// Names and values of this core's stages: entries, and nanoseconds; and the core's processor time, and how much of
+/// it found nothing to do.
 pub fn counters() -> Vec<(String, u64)> {
     let ns_per_cycle = clock::ns_per_cycle();
     let mut list = vec![("core_cpu_ns".to_owned(), clock::thread_cpu_ns())];
     SPENT.with(|spent| {
+        list.push(("core_spin_ns".to_owned(), spent.spun_ns.get()));
         for stage in Stage::ALL {
             let name = format!("stage.{stage:?}").to_lowercase();
             let ns = spent.cycles[stage as usize].get() as f64 * ns_per_cycle;

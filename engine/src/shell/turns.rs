@@ -16,6 +16,7 @@ use std::rc::Rc;
 use super::clock;
 use super::core::Core;
 use super::limits::{HOUSEKEEPING, SPIN, TURN, WATCH_PERIODS};
+use super::stages;
 
 /// Waits until the runtime has looked at its devices, sockets and timers again.
 pub async fn turn() {
@@ -42,17 +43,23 @@ pub fn stay_awake(core: &Rc<Core>) {
 
 /// Keeps a core awake that has nothing to do but had a moment ago: waking a sleeping one costs about as much. Not the
 /// runtime's own spinning, which only looks at memory: the kernel hands completions over when it is entered
-/// ([`super::rings`]), as the runtime does at every turn. Never ends.
+/// ([`super::rings`]), as the runtime does at every turn. What that costs is counted ([`stages::spun`]). Never ends.
 pub async fn linger(core: Rc<Core>) {
     loop {
         core.stirred.wait().await;
         let mut last = clock::timestamp();
+        // Processor time at the end of the last turn, if nothing came in it.
+        let mut idle_since_ns = None;
         loop {
             turn().await;
             let now = clock::timestamp();
             if core.stirred.take() {
-                last = now;
-            } else if now.since(last) >= SPIN {
+                (last, idle_since_ns) = (now, None);
+                continue;
+            }
+            let cpu_ns = clock::thread_cpu_ns();
+            idle_since_ns.replace(cpu_ns).into_iter().for_each(|before| stages::spun(cpu_ns - before));
+            if now.since(last) >= SPIN {
                 break;
             }
         }

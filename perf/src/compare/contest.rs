@@ -23,7 +23,7 @@ const TAIL_SHARE: f64 = 0.6;
 /// memcached's extstore evicts what it has not flushed: puts are paced to what it flushes, in bytes per second.
 const EXTSTORE_FILL: f64 = 100e6;
 /// Connections of a server that answers one request at a time on each, at most.
-const CONNECTIONS_MAX: usize = 256;
+pub const CONNECTIONS_MAX: usize = 256;
 
 /// What one measurement of one peer found.
 #[derive(Clone)]
@@ -40,7 +40,10 @@ pub struct Round {
 pub struct Contestant {
     /// The peer.
     pub running: Running,
-    source: Box<dyn Source>,
+    /// What it is asked.
+    pub source: Box<dyn Source>,
+    /// Bytes of flash that it was given.
+    pub flash_bytes: u64,
     /// What the sweep found.
     pub sweep: Vec<(Width, Round)>,
     /// The best of it.
@@ -56,11 +59,12 @@ pub struct Contestant {
 
 impl Contestant {
     /// Nothing is known of it.
-    pub fn new(running: Running, source: Box<dyn Source>) -> Contestant {
+    pub fn new(running: Running, source: Box<dyn Source>, flash_bytes: u64) -> Contestant {
         let best = Width { connections: 1, depth: 1 };
         Contestant {
             running,
             source,
+            flash_bytes,
             sweep: Vec::new(),
             best,
             at: best,
@@ -75,7 +79,7 @@ impl Contestant {
     }
 
     /// The same number of requests under way, as its protocol can have them.
-    fn width(&self, width: Width) -> Width {
+    pub fn width(&self, width: Width) -> Width {
         if self.running.endpoint.protocol.pipelines() {
             return width;
         }
@@ -83,7 +87,7 @@ impl Contestant {
     }
 
     /// Its greatest rate in the sweep.
-    fn peak(&self) -> f64 {
+    pub fn peak(&self) -> f64 {
         self.sweep.iter().map(|(_, round)| round.sample.rate).fold(0.0, f64::max)
     }
 }
@@ -91,7 +95,8 @@ impl Contestant {
 /// Peers that are compared.
 pub struct Contest<'a> {
     options: &'a Compare,
-    pattern: &'a Pattern,
+    /// What objects hold.
+    pub pattern: &'a Pattern,
     /// In the order of the command line.
     pub contestants: Vec<Contestant>,
     /// Rounds that were dropped because of stolen time.
@@ -132,39 +137,45 @@ impl<'a> Contest<'a> {
         Ok(())
     }
 
-    /// Runs the workload on every peer until it has put as many bytes as the cache has, or for so long.
-    pub fn warm(&mut self, cache_bytes: u64, seconds: f64) -> Result<()> {
-        for contestant in &mut self.contestants {
-            let name = contestant.name();
-            let width = contestant.width(Width { connections: 8, depth: 4 });
-            let paced = contestant.running.peer == Peer::MemcachedExtstore;
-            let endpoint = contestant.running.endpoint.clone();
-            let (begun, mut filled, mut hits) = (clock::now_ns(), 0, 0.0);
-            while filled < cache_bytes && ((clock::now_ns() - begun) as f64) < seconds * 1e9 {
-                let plan = Plan {
-                    // Most gets of the beginning are misses.
-                    rate: paced.then_some(EXTSTORE_FILL / 33_024.0),
-                    warmup: Duration::ZERO,
-                    ..closed(width.connections, width.depth, 2.0)
-                };
-                let outcome = load::run(&endpoint, &plan, &mut *contestant.source, self.pattern, &mut |_| {})
-                    .with_context(|| format!("warming {name}"))?;
-                outcome.check()?;
-                filled += outcome.of(Class::Fill).bytes;
-                if contestant.running.reads_through() {
-                    let gets = outcome.of(Class::Get);
-                    filled += gets.bytes * gets.through / gets.answered.max(1);
-                }
-                hits = outcome.hit_share();
+    /// Runs the workload on a peer until it has put as many bytes as the cache has, or for so long.
+    pub fn warm(&mut self, place: usize, seconds: f64) -> Result<()> {
+        let contestant = &mut self.contestants[place];
+        let name = contestant.name();
+        let width = contestant.width(Width { connections: 8, depth: 4 });
+        let paced = contestant.running.peer == Peer::MemcachedExtstore;
+        let endpoint = contestant.running.endpoint.clone();
+        let (begun, mut filled, mut hits) = (clock::now_ns(), 0, 0.0);
+        while filled < contestant.flash_bytes && ((clock::now_ns() - begun) as f64) < seconds * 1e9 {
+            let plan = Plan {
+                // Most gets of the beginning are misses.
+                rate: paced.then_some(EXTSTORE_FILL / 33_024.0),
+                warmup: Duration::ZERO,
+                ..closed(width.connections, width.depth, 2.0)
+            };
+            let outcome = load::run(&endpoint, &plan, &mut *contestant.source, self.pattern, &mut |_| {})
+                .with_context(|| format!("warming {name}"))?;
+            outcome.check()?;
+            filled += outcome.of(Class::Fill).bytes;
+            if contestant.running.reads_through() {
+                let gets = outcome.of(Class::Get);
+                filled += gets.bytes * gets.through / gets.answered.max(1);
             }
-            eprintln!(
-                "{name} warmed with {} MiB in {:.1} s, hits {:.1} %",
-                filled >> 20,
-                (clock::now_ns() - begun) as f64 * 1e-9,
-                100.0 * hits
-            );
+            hits = outcome.hit_share();
         }
+        eprintln!(
+            "{name} warmed with {} MiB in {:.1} s, hits {:.1} %",
+            filled >> 20,
+            (clock::now_ns() - begun) as f64 * 1e-9,
+            100.0 * hits
+        );
         Ok(())
+    }
+
+    /// Of a peer's gets in one measurement, the share that was there.
+    pub fn hit_share(&mut self, place: usize) -> Result<f64> {
+        let width = self.contestants[place].width(Width { connections: 8, depth: 4 });
+        let (round, _) = self.measure(place, width, None, self.options.seconds)?;
+        Ok(round.hit_share)
     }
 
     /// Measures every peer at every width and keeps its best.

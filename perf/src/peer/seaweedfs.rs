@@ -28,6 +28,8 @@ pub struct Cluster {
     /// The volume that all objects are on.
     volume: String,
     folder: PathBuf,
+    /// The volume servers, in the order of their processes, which come after the master's.
+    servers: Vec<SocketAddr>,
 }
 
 /// Starts it. Objects have a path of their number then.
@@ -71,7 +73,7 @@ pub fn start(running: &mut Running, resources: &Resources) -> Result<()> {
     running.endpoint.http_path = format!("/{fid}_{{object}}");
     running.endpoint.address = text("url")?.parse()?;
     let master = format!("127.0.0.1:{port}.{grpc}");
-    running.cluster = Some(Cluster { master, volume, folder: folder.clone() });
+    running.cluster = Some(Cluster { master, volume, folder: folder.clone(), servers: addresses });
     Ok(())
 }
 
@@ -112,6 +114,12 @@ impl Cluster {
         let shards = self.shards()?;
         ensure!(shards == SHARDS, "{shards} of {SHARDS} shards after ec.encode; weed shell said:\n{said}");
         Ok(())
+    }
+
+    /// The place among its processes of a volume server that is not at this address.
+    pub fn another_server(&self, address: SocketAddr) -> Result<usize> {
+        let place = self.servers.iter().position(|server| *server != address).context("no other server")?;
+        Ok(place + 1)
     }
 
     /// Runs commands. What was said.

@@ -189,7 +189,7 @@ fn conduct(address: SocketAddr, events: &[Event], marks: Receiver<(Mark, u64)>) 
 
 /// What became of the gets, and their latencies, at this rate of requests. Where nothing is evicted, a miss
 /// has failed like any other answer that is not `Ok`.
-fn judge(outcome: &Outcome, rate: f64, evicts: bool) -> (Gets, Histogram<u64>) {
+pub fn judge(outcome: &Outcome, rate: f64, evicts: bool) -> (Gets, Histogram<u64>) {
     let tally = outcome.of(Class::Get);
     let of = |status: Status| tally.statuses[status as usize];
     let missed = of(Status::NotFound);

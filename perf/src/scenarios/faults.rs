@@ -16,9 +16,9 @@ const STALL_SHARE: f64 = 0.2;
 /// And begins after this share of it.
 const STALL_ONSET: f64 = 0.4;
 /// Other faults begin after this share of the window, and last for as much again and once more.
-const ONSET: f64 = 0.25;
+pub const ONSET: f64 = 0.25;
 /// How long they last, as a share of the window.
-const LASTS: f64 = 0.5;
+pub const LASTS: f64 = 0.5;
 /// Longest window: half of it is the longest fault that a daemon takes.
 pub const WINDOW_MAX: Duration = Duration::from_millis(2 * FAULT_DURATION_MS_MAX as u64);
 

@@ -15,8 +15,8 @@ use crate::shell::buffers::PartBytes;
 use crate::shell::clock;
 use crate::shell::core::Core;
 use crate::shell::limits::STAT_ASKS_PER_TARGET;
-use crate::shell::mailbox::ShardRequest;
 use crate::shell::member;
+use crate::shell::message::ShardRequest;
 
 /// What all targets say of an object. Those that have not said it by half of the time that is left are
 /// unreachable: the answer is for someone who wants to know which they are.
