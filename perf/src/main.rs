@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use hedgerow_perf::{
-    bare, bare_server, compare, control, deadline, figures, index_memory, instructions, limit, origin,
+    bare, bare_server, chaos, compare, control, deadline, figures, index_memory, instructions, limit, origin,
     report, run, scenarios, turnover,
 };
 
@@ -42,6 +42,8 @@ enum Command {
     Compare(compare::Compare),
     /// Tails with a slow, stuck or dead device, little memory, full devices, a cold start; five ways to keep objects
     Scenarios(scenarios::Scenarios),
+    /// Real harm to real daemons under load; fails if a promise is broken
+    Chaos(chaos::Chaos),
     /// What the machine can do at all: device, socket, copies, codes
     Limit(limit::Limit),
     /// One page of what runs left in a folder
@@ -49,6 +51,9 @@ enum Command {
     /// The origin of a read-through peer
     #[command(hide = true)]
     Origin,
+    /// Takes memory
+    #[command(hide = true)]
+    Hog,
     /// The bare server itself
     #[command(hide = true)]
     BareServe {
@@ -71,6 +76,8 @@ fn main() -> Result<()> {
         Command::Run(options) => run::run(&options),
         Command::Compare(options) => compare::run(&options),
         Command::Scenarios(options) => scenarios::run(&options),
+        Command::Chaos(options) => chaos::run(&options),
+        Command::Hog => chaos::hog::run(),
         Command::Limit(options) => limit::run(&options),
         Command::Report(options) => report::run(&options),
         Command::Origin => origin::serve(),

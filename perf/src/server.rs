@@ -34,8 +34,19 @@ pub struct Server {
 impl Server {
     /// Starts `program` with `arguments` and waits until it listens.
     pub fn start(program: &Path, arguments: &[String]) -> Result<Server> {
-        let begun = clock::now_ns();
+        Server::start_command(Command::new(program), program, arguments)
+    }
+
+    /// The same; what it logs is appended to a file.
+    pub fn start_with_log(program: &Path, arguments: &[String], log: &Path) -> Result<Server> {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
         let mut command = Command::new(program);
+        command.stderr(log);
+        Server::start_command(command, program, arguments)
+    }
+
+    fn start_command(mut command: Command, program: &Path, arguments: &[String]) -> Result<Server> {
+        let begun = clock::now_ns();
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
         // SAFETY: between fork and exec only one system call is made, which allocates nothing.
         unsafe {
@@ -78,6 +89,12 @@ impl Server {
         Ok(kib << 10)
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = Pid::from_raw(self.child.id() as i32).context("process id")?;
+        Ok(kill_process(pid, signal)?)
+    }
+
     /// Ends it as a crash would.
     pub fn kill(mut self) -> Result<()> {
         self.child.kill()?;
@@ -88,8 +105,7 @@ impl Server {
     /// Asks it to stop and waits. How long it took.
     pub fn stop(mut self) -> Result<Duration> {
         let begun = clock::now_ns();
-        let pid = Pid::from_raw(self.child.id() as i32).context("process id")?;
-        kill_process(pid, Signal::TERM)?;
+        self.signal(Signal::TERM)?;
         let status = self.child.wait()?;
         if !status.success() {
             bail!("the server ended with {status}");
