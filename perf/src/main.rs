@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use hedgerow_perf::{
-    bare, bare_server, chaos, compare, control, deadline, figures, index_memory, instructions, limit, origin,
-    report, run, scenarios, turnover,
+    bare, bare_server, chaos, compare, control, deadline, figures, hostile, index_memory, instructions,
+    limit, origin, report, run, scenarios, turnover,
 };
 
 #[derive(Parser)]
@@ -44,6 +44,8 @@ enum Command {
     Scenarios(scenarios::Scenarios),
     /// Real harm to real daemons under load; fails if a promise is broken
     Chaos(chaos::Chaos),
+    /// What clients that mean no good cost a daemon in memory, and others in time
+    Hostile(hostile::Hostile),
     /// What the machine can do at all: device, socket, copies, codes
     Limit(limit::Limit),
     /// One page of what runs left in a folder
@@ -77,6 +79,7 @@ fn main() -> Result<()> {
         Command::Compare(options) => compare::run(&options),
         Command::Scenarios(options) => scenarios::run(&options),
         Command::Chaos(options) => chaos::run(&options),
+        Command::Hostile(options) => hostile::run(&options),
         Command::Hog => chaos::hog::run(),
         Command::Limit(options) => limit::run(&options),
         Command::Report(options) => report::run(&options),

@@ -83,9 +83,23 @@ impl Server {
 
     /// Memory of its own that is resident, in bytes.
     pub fn resident_bytes(&self) -> Result<u64> {
+        self.status_bytes("RssAnon:")
+    }
+
+    /// The most that its resident memory was since [`Server::forget_peak`], its program's included, in bytes.
+    pub fn resident_peak_bytes(&self) -> Result<u64> {
+        self.status_bytes("VmHWM:")
+    }
+
+    /// Its peak is what it has.
+    pub fn forget_peak(&self) -> Result<()> {
+        std::fs::write(self.proc("clear_refs"), "5").context("resetting the peak of its resident memory")
+    }
+
+    fn status_bytes(&self, field: &str) -> Result<u64> {
         let status = std::fs::read_to_string(self.proc("status"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).context("no RssAnon")?;
-        let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        let kib: u64 = line.with_context(|| format!("no {field}"))?.trim().trim_end_matches(" kB").parse()?;
         Ok(kib << 10)
     }
 
