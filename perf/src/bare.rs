@@ -241,6 +241,7 @@ pub fn ping(budget: Duration) -> Request {
     Request {
         kind: Kind::DelayedPing,
         set: 0,
+        version: 0,
         object: 0,
         object_len: 0,
         deadline_us: budget.as_micros() as u32,

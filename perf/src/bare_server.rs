@@ -388,7 +388,15 @@ impl Peer {
 }
 
 fn seed(set: u8, object: u64) -> u64 {
-    let request = Request { kind: Kind::Put, set, object, object_len: 0, deadline_us: 0, class: Class::Put };
+    let request = Request {
+        kind: Kind::Put,
+        set,
+        object,
+        version: 0,
+        object_len: 0,
+        deadline_us: 0,
+        class: Class::Put,
+    };
     request.seed()
 }
 

@@ -26,8 +26,18 @@ impl Connection {
     /// Connects.
     pub fn open(endpoint: &Endpoint) -> Result<Connection> {
         let (socket, driver) = endpoint.connect()?;
+        Connection::over(socket, driver)
+    }
+
+    /// Over a socket on which everything has been said that is said first.
+    pub fn over(socket: TcpStream, driver: Box<dyn Driver>) -> Result<Connection> {
         socket.set_nonblocking(true)?;
         Ok(Connection { socket, driver, out: Vec::new(), out_at: 0 })
+    }
+
+    /// Closes it. What its requests have come to, none of which is answered.
+    pub fn abandon(self) -> Vec<Answer> {
+        self.driver.abandon()
     }
 
     /// The socket, to wait for.

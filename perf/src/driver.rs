@@ -18,7 +18,7 @@ use crate::pattern::Checker;
 use crate::request::{Answer, Request};
 
 /// One connection's side of a protocol.
-pub trait Driver {
+pub trait Driver: Send {
     /// Takes a request, as the answer that it is to become, and appends to `out` what asks for it.
     fn send(&mut self, answer: Answer, checker: &Checker, out: &mut Vec<u8>);
 
@@ -34,6 +34,9 @@ pub trait Driver {
 
     /// Requests without an answer.
     fn under_way(&self) -> usize;
+
+    /// Their answers, as far as they came: the connection is over.
+    fn abandon(self: Box<Self>) -> Vec<Answer>;
 }
 
 /// What a server speaks.
@@ -93,7 +96,8 @@ impl Endpoint {
         Ok((socket, self.driver()))
     }
 
-    fn driver(&self) -> Box<dyn Driver> {
+    /// One connection's side of the protocol.
+    pub fn driver(&self) -> Box<dyn Driver> {
         match self.protocol {
             Protocol::Hedgerow => Box::new(hedgerow::Hedgerow::default()),
             Protocol::Memcached => Box::new(in_order::InOrder::new(memcached::Memcached)),

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | load on any server | `run`, with `workload`, `trace`; what it leaves: `record`, `report` |
 //! | peers in turns | `compare`, with `peer` (how each is started), `process` (cores, memory), `origin` |
+//! | whether promises hold | `chaos`: real harm, and every answer judged |
+//! | what clients cost that mean no good | `hostile` |
 //! | what faults do to the tail | `scenarios`, with the faults' schedule and the systems as tables |
 //! | what the machine can do | `limit`; with the runtime of the daemon: `bare`, `bare_server` |
 //! | measurements of `docs/numbers.md` | `figures`, `cores`, `deadline`, `index_memory`, `turnover` |
@@ -14,6 +16,7 @@
 
 pub mod bare;
 pub mod bare_server;
+pub mod chaos;
 pub mod clock;
 pub mod compare;
 pub mod connection;
@@ -22,6 +25,7 @@ pub mod cores;
 pub mod deadline;
 pub mod driver;
 pub mod figures;
+pub mod hostile;
 pub mod hot;
 pub mod index_memory;
 pub mod instructions;

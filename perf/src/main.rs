@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use hedgerow_perf::{
-    bare, bare_server, compare, control, cores, deadline, figures, index_memory, instructions, limit, origin,
-    report, run, scenarios, turnover,
+    bare, bare_server, chaos, compare, control, cores, deadline, figures, hostile, index_memory,
+    instructions, limit, origin, report, run, scenarios, turnover,
 };
 
 #[derive(Parser)]
@@ -44,6 +44,10 @@ enum Command {
     Compare(compare::Compare),
     /// Tails with a slow, stuck or dead device, little memory, full devices, a cold start; five ways to keep objects
     Scenarios(scenarios::Scenarios),
+    /// Real harm to real daemons under load; fails if a promise is broken
+    Chaos(chaos::Chaos),
+    /// What clients that mean no good cost a daemon in memory, and others in time
+    Hostile(hostile::Hostile),
     /// What the machine can do at all: device, socket, copies, codes
     Limit(limit::Limit),
     /// One page of what runs left in a folder
@@ -51,6 +55,9 @@ enum Command {
     /// The origin of a read-through peer
     #[command(hide = true)]
     Origin,
+    /// Takes memory
+    #[command(hide = true)]
+    Hog,
     /// The bare server itself
     #[command(hide = true)]
     BareServe {
@@ -74,6 +81,9 @@ fn main() -> Result<()> {
         Command::Run(options) => run::run(&options),
         Command::Compare(options) => compare::run(&options),
         Command::Scenarios(options) => scenarios::run(&options),
+        Command::Chaos(options) => chaos::run(&options),
+        Command::Hostile(options) => hostile::run(&options),
+        Command::Hog => chaos::hog::run(),
         Command::Limit(options) => limit::run(&options),
         Command::Report(options) => report::run(&options),
         Command::Origin => origin::serve(),

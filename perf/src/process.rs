@@ -36,10 +36,25 @@ impl Cgroup {
     /// Makes one, if there is that controller and we may use it.
     pub fn new(name: &str, memory_bytes: u64) -> Result<Cgroup> {
         let cgroup = Cgroup { path: create("memory", name)? };
-        let limit = cgroup.path.join("memory.limit_in_bytes");
-        std::fs::write(&limit, memory_bytes.to_string())
-            .with_context(|| format!("writing {}", limit.display()))?;
+        cgroup.set_limit(memory_bytes)?;
         Ok(cgroup)
+    }
+
+    /// What its processes may have from here on. What they have beyond it is taken back as far as that can be done.
+    pub fn set_limit(&self, memory_bytes: u64) -> Result<()> {
+        let limit = self.path.join("memory.limit_in_bytes");
+        std::fs::write(&limit, memory_bytes.to_string())
+            .with_context(|| format!("writing {}", limit.display()))
+    }
+
+    /// A process belongs to it.
+    pub fn add(&self, pid: u32) -> Result<()> {
+        std::fs::write(self.path.join("cgroup.procs"), pid.to_string()).context("entering a memory cgroup")
+    }
+
+    /// What its processes have, page cache included, in bytes.
+    pub fn used_bytes(&self) -> Result<u64> {
+        Ok(std::fs::read_to_string(self.path.join("memory.usage_in_bytes"))?.trim().parse()?)
     }
 
     /// The calling thread, and what it starts, belongs to it.

@@ -3,6 +3,8 @@
 use hedgerow_wire::Key;
 use hedgerow_wire::frame::Status;
 
+use crate::pattern::mix;
+
 /// What is done with an object.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -67,6 +69,8 @@ pub struct Request {
     pub set: u8,
     /// The object's number; its seed and key come from it.
     pub object: u64,
+    /// Which of the object's contents: those of two versions have nothing in common. 0 where an object has one only.
+    pub version: u64,
     /// Length of the whole object in bytes.
     pub object_len: u64,
     /// Deadline in microseconds.
@@ -76,9 +80,9 @@ pub struct Request {
 }
 
 impl Request {
-    /// The seed of the object's bytes.
+    /// The seed of the bytes of the object's version.
     pub fn seed(&self) -> u64 {
-        crate::pattern::mix(self.object ^ u64::from(self.set) << 56)
+        object_content_seed(self.set, self.object, self.version)
     }
 
     /// Whether it asks for less than all of an object.
@@ -90,6 +94,12 @@ impl Request {
     pub fn key(&self) -> Key {
         object_key(self.set, self.object)
     }
+}
+
+/// The seed of the bytes of an object's version.
+pub fn object_content_seed(set: u8, object: u64, version: u64) -> u64 {
+    let object = mix(object ^ u64::from(set) << 56);
+    if version == 0 { object } else { mix(object ^ version) }
 }
 
 /// The key of an object.
@@ -134,7 +144,9 @@ pub struct Answer {
     pub unconfirmed: bool,
     /// Status is `Ok`, and a byte of it was not what it has to be.
     pub wrong: bool,
-    /// The body of an answer to `Stat`, or of a refusal.
+    /// Length of the whole object, where bytes of it came and are kept.
+    pub object_len: u64,
+    /// The body of an answer to `Stat`, or of a refusal; what came of an object, where it is kept.
     pub body: Vec<u8>,
 }
 
@@ -152,6 +164,7 @@ impl Answer {
             through: false,
             unconfirmed: false,
             wrong: false,
+            object_len: 0,
             body: Vec::new(),
         }
     }

@@ -34,8 +34,19 @@ pub struct Server {
 impl Server {
     /// Starts `program` with `arguments` and waits until it listens.
     pub fn start(program: &Path, arguments: &[String]) -> Result<Server> {
-        let begun = clock::now_ns();
+        Server::start_command(Command::new(program), program, arguments)
+    }
+
+    /// The same; what it logs is appended to a file.
+    pub fn start_with_log(program: &Path, arguments: &[String], log: &Path) -> Result<Server> {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
         let mut command = Command::new(program);
+        command.stderr(log);
+        Server::start_command(command, program, arguments)
+    }
+
+    fn start_command(mut command: Command, program: &Path, arguments: &[String]) -> Result<Server> {
+        let begun = clock::now_ns();
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
         // SAFETY: between fork and exec only one system call is made, which allocates nothing.
         unsafe {
@@ -72,10 +83,30 @@ impl Server {
 
     /// Memory of its own that is resident, in bytes.
     pub fn resident_bytes(&self) -> Result<u64> {
+        self.status_bytes("RssAnon:")
+    }
+
+    /// The most that its resident memory was since [`Server::forget_peak`], its program's included, in bytes.
+    pub fn resident_peak_bytes(&self) -> Result<u64> {
+        self.status_bytes("VmHWM:")
+    }
+
+    /// Its peak is what it has.
+    pub fn forget_peak(&self) -> Result<()> {
+        std::fs::write(self.proc("clear_refs"), "5").context("resetting the peak of its resident memory")
+    }
+
+    fn status_bytes(&self, field: &str) -> Result<u64> {
         let status = std::fs::read_to_string(self.proc("status"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).context("no RssAnon")?;
-        let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        let kib: u64 = line.with_context(|| format!("no {field}"))?.trim().trim_end_matches(" kB").parse()?;
         Ok(kib << 10)
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = Pid::from_raw(self.child.id() as i32).context("process id")?;
+        Ok(kill_process(pid, signal)?)
     }
 
     /// Ends it as a crash would.
@@ -88,8 +119,7 @@ impl Server {
     /// Asks it to stop and waits. How long it took.
     pub fn stop(mut self) -> Result<Duration> {
         let begun = clock::now_ns();
-        let pid = Pid::from_raw(self.child.id() as i32).context("process id")?;
-        kill_process(pid, Signal::TERM)?;
+        self.signal(Signal::TERM)?;
         let status = self.child.wait()?;
         if !status.success() {
             bail!("the server ended with {status}");

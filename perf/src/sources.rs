@@ -85,7 +85,7 @@ impl std::str::FromStr for Sizes {
 /// A request that reads all of an object.
 pub fn get(set: u8, object: u64, object_len: u64) -> Request {
     let kind = Kind::Get { offset: 0, length: object_len };
-    Request { kind, set, object, object_len, deadline_us: DEADLINE_US, class: Class::Get }
+    Request { kind, set, object, version: 0, object_len, deadline_us: DEADLINE_US, class: Class::Get }
 }
 
 /// A request that writes it.

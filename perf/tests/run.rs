@@ -181,3 +181,52 @@ fn scenarios_of_two_systems() {
     let page = std::fs::read_to_string(left.join("report.html")).unwrap();
     assert!(page.contains("Tail by scenario") && page.contains("failing shard"), "{page}");
 }
+
+/// Arguments of a short chaos run, without a file system to mount.
+fn chaos(folder: &Path, arguments: &[&str]) -> Output {
+    let (place, program) = (folder.display().to_string(), hedgerowd().display().to_string());
+    Command::new(env!("CARGO_BIN_EXE_hedgerow-perf"))
+        .args(["chaos", "--no-mount", "--json", "--folder", &place, "--daemon", &program])
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+/// All kinds of harm once, in about twenty seconds.
+#[test]
+fn a_short_chaos_run_keeps_every_promise() {
+    let folder = folder();
+    let output = chaos(folder.path(), &["--minutes", "0.3"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stdout));
+    let found = json(&output);
+    assert_eq!(found["violations"], serde_json::json!({}), "{found}");
+    assert!(
+        found["requests"].as_u64().unwrap() > 1000 && found["fault_hits"].as_u64().unwrap() > 0,
+        "{found}"
+    );
+    for fault in found["faults"].as_array().unwrap() {
+        let skipped = fault["fault"] == "file system full";
+        assert_eq!(fault["episodes"], u64::from(!skipped), "{fault}");
+        assert_eq!(fault["skipped"].is_string(), skipped, "{fault}");
+    }
+}
+
+/// A generator whose record is at odds with what happened must say so: else the run above shows nothing.
+#[test]
+fn a_chaos_run_notices_what_is_planted() {
+    for (plant, noticed) in [
+        ("wrong", "wrong bytes"),
+        ("old", "older than acknowledged"),
+        ("lost", "acknowledged"),
+        ("late", "late answers"),
+    ] {
+        let folder = folder();
+        // One delayed shard is all the harm that is done.
+        let output = chaos(folder.path(), &["--minutes", "0.1", "--only", "3", "--plant", plant]);
+        assert!(!output.status.success(), "{plant} went unnoticed");
+        let found = json(&output);
+        let violations = found["violations"].as_object().unwrap();
+        assert!(violations.keys().any(|name| name.contains(noticed)), "{plant}: {found}");
+    }
+}

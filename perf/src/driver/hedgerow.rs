@@ -9,7 +9,7 @@ use hedgerow_wire::limits::{FRAME_HEADER_LEN, STREAM_CREDIT_INITIAL_BYTES, STRIP
 use hedgerow_wire::types::ObjectChecksum;
 
 use super::Driver;
-use crate::pattern::{Checker, Pattern};
+use crate::pattern::{Check, Checker, Pattern};
 use crate::request::{Answer, Kind, Request};
 
 struct Pending {
@@ -95,6 +95,10 @@ impl Driver for Hedgerow {
     fn under_way(&self) -> usize {
         self.under_way
     }
+
+    fn abandon(self: Box<Self>) -> Vec<Answer> {
+        self.pending.into_iter().flatten().map(|pending| pending.answer).collect()
+    }
 }
 
 impl Hedgerow {
@@ -140,8 +144,12 @@ impl Hedgerow {
         answer.from_memory = header.has(flags::FROM_MEMORY);
         answer.unconfirmed = header.has(flags::UNCONFIRMED);
         if let (Kind::Get { offset, length }, Status::Ok) = (answer.request.kind, header.status) {
-            let expected = (answer.request.object_len, length, offset + pending.received);
-            answer.wrong |= (header.object_len, header.length, header.offset) != expected;
+            answer.object_len = header.object_len;
+            answer.wrong |= header.offset != offset + pending.received;
+            if checker.check != Check::Kept {
+                let expected = (answer.request.object_len, length);
+                answer.wrong |= (header.object_len, header.length) != expected;
+            }
         }
         let at = header.offset;
         self.incoming = Incoming::Body { slot, header: Box::new(header), at };
@@ -156,7 +164,11 @@ impl Hedgerow {
             answer.body.extend_from_slice(bytes);
             return;
         }
-        answer.wrong |= !checker.is_right(answer.request.seed(), *at, bytes);
+        if checker.check == Check::Kept {
+            answer.body.extend_from_slice(bytes);
+        } else {
+            answer.wrong |= !checker.is_right(answer.request.seed(), *at, bytes);
+        }
         *at += bytes.len() as u64;
         pending.received += bytes.len() as u64;
     }
@@ -185,7 +197,7 @@ impl Hedgerow {
         self.streams.retain(|&stream| stream != slot);
         answer.bytes = received;
         match answer.request.kind {
-            Kind::Get { length, .. } if answer.status == Status::Ok => answer.wrong |= received != length,
+            Kind::Get { .. } if answer.status == Status::Ok => answer.wrong |= received != header.length,
             Kind::Put if answer.status == Status::Ok => answer.bytes = answer.request.object_len,
             _ => {}
         }

@@ -27,7 +27,7 @@ pub enum Then {
 }
 
 /// The words of a protocol.
-pub trait Grammar {
+pub trait Grammar: Send {
     /// Appends what asks for it.
     fn encode(&self, request: &Request, checker: &Checker, out: &mut Vec<u8>);
     /// Takes one line of an answer, without its end. Sets the answer's status.
@@ -168,6 +168,10 @@ impl<G: Grammar> Driver for InOrder<G> {
 
     fn under_way(&self) -> usize {
         self.waiting.len()
+    }
+
+    fn abandon(self: Box<Self>) -> Vec<Answer> {
+        self.waiting.into()
     }
 }
 

@@ -1,0 +1,250 @@
+//! What a chaos run found, for people and as JSON.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use hedgerow_wire::frame::Status;
+use serde_json::{Value, json};
+
+use super::record::Finding;
+use super::script::Harm;
+use crate::load::histogram;
+use crate::request::{Answer, Class};
+
+/// Violations that are described one by one; more are counted.
+const NOTES_MAX: usize = 20;
+
+/// Counted by the generator.
+pub struct Counts {
+    /// Sent.
+    pub requests: u64,
+    /// Due, while the daemon could not be asked.
+    pub unsent: u64,
+    /// Their connection broke before an answer came.
+    pub broken_off: u64,
+    /// Not answered long after the deadline, on a connection that was up.
+    pub never_answered: u64,
+    /// Connections that broke though their daemon was not killed.
+    pub broken_connections: u64,
+    /// Answers by status.
+    pub statuses: BTreeMap<String, u64>,
+    /// Answers by what they were found to be.
+    pub findings: BTreeMap<&'static str, u64>,
+    /// Answers later than deadline, tick and echo.
+    pub late: u64,
+    /// How much later at most, in nanoseconds.
+    pub latest_ns: u64,
+    /// Late, from a daemon that was stopped by a signal meanwhile.
+    pub stopped: u64,
+    /// Latency of what was answered `Ok`, since it was due, in nanoseconds.
+    pub latency: Histogram<u64>,
+    /// The echo beside them, in nanoseconds.
+    pub echo: Histogram<u64>,
+    /// Violations, for people.
+    pub notes: Vec<String>,
+}
+
+impl Default for Counts {
+    fn default() -> Counts {
+        Counts {
+            requests: 0,
+            unsent: 0,
+            broken_off: 0,
+            never_answered: 0,
+            broken_connections: 0,
+            statuses: BTreeMap::new(),
+            findings: BTreeMap::new(),
+            late: 0,
+            latest_ns: 0,
+            stopped: 0,
+            latency: histogram(),
+            echo: histogram(),
+            notes: Vec::new(),
+        }
+    }
+}
+
+fn name(finding: Finding) -> &'static str {
+    match finding {
+        Finding::Right => "right",
+        Finding::OldUnconfirmed => "older, marked as unconfirmed",
+        Finding::BeyondPromise => "lost, more targets than promised",
+        Finding::Wrong => "wrong bytes",
+        Finding::Old => "old",
+        Finding::Lost => "lost",
+        Finding::Refused => "refused, yet done",
+    }
+}
+
+/// Findings that break a promise.
+const VIOLATIONS: [Finding; 4] = [Finding::Wrong, Finding::Old, Finding::Lost, Finding::Refused];
+
+impl Counts {
+    /// Counts an answer. `late_ns`: later than it may be by so much.
+    pub fn answer(
+        &mut self,
+        daemon: usize,
+        answer: &Answer,
+        finding: Finding,
+        late_ns: Option<u64>,
+        stopped: bool,
+    ) {
+        *self.statuses.entry(format!("{:?}", answer.status)).or_default() += 1;
+        *self.findings.entry(name(finding)).or_default() += 1;
+        if answer.status == Status::Ok && !matches!(answer.request.class, Class::Probe | Class::Fill) {
+            self.latency.saturating_record(answer.end_ns.saturating_sub(answer.start_ns));
+        }
+        let late = late_ns.filter(|_| !stopped);
+        self.stopped += u64::from(late_ns.is_some() && stopped);
+        self.late += u64::from(late.is_some());
+        self.latest_ns = self.latest_ns.max(late.unwrap_or(0));
+        if VIOLATIONS.contains(&finding) || late.is_some() {
+            let request = &answer.request;
+            let late = late.map_or(String::new(), |late| format!(", late by {:.1} ms", late as f64 / 1e6));
+            self.notes.push(format!(
+                "daemon {daemon}, object {}, {:?} of version {}: {:?} {}{late}; sent at {:.6} s, answered {:.1} ms later",
+                request.object,
+                request.kind,
+                request.version,
+                answer.status,
+                name(finding),
+                answer.sent_ns as f64 / 1e9,
+                (answer.end_ns - answer.sent_ns) as f64 / 1e6,
+            ));
+        }
+    }
+
+    fn found(&self, finding: Finding) -> u64 {
+        self.findings.get(name(finding)).copied().unwrap_or(0)
+    }
+}
+
+/// What the episodes of one kind came to.
+#[derive(Clone, Debug, Default)]
+pub struct Harmed {
+    /// How many there were.
+    pub episodes: u64,
+    /// Why there was none, if so.
+    pub skipped: Option<String>,
+    /// Longest start until it listened.
+    pub listening: Duration,
+    /// Longest time from the end of the harm (of a kill: from the kill) until every object was read.
+    pub recovery: Duration,
+    /// Objects that could not be read in the end.
+    pub unreadable: usize,
+}
+
+/// All of a run.
+pub struct Outcome {
+    /// What the generator found.
+    pub counts: Counts,
+    /// By kind.
+    pub harms: Vec<(Harm, Harmed)>,
+    /// Slabs that were evicted: what was in them is no longer promised.
+    pub evicted: u64,
+    /// Operations of shards that were struck by injected faults.
+    pub fault_hits: u64,
+}
+
+impl Outcome {
+    /// Promises that were broken, each with how often.
+    pub fn violations(&self) -> Vec<(&'static str, u64)> {
+        let counts = &self.counts;
+        let unreadable: usize = self.harms.iter().map(|(_, harmed)| harmed.unreadable).sum();
+        let all = [
+            ("wrong bytes", counts.found(Finding::Wrong)),
+            ("older than acknowledged", counts.found(Finding::Old)),
+            ("acknowledged and lost", counts.found(Finding::Lost)),
+            ("acknowledged and not readable again", unreadable as u64),
+            ("refused, yet done", counts.found(Finding::Refused)),
+            ("late answers", counts.late),
+            ("never answered", counts.never_answered),
+            ("connections broken without a kill", counts.broken_connections),
+            ("slabs evicted (the files are too small for this load)", self.evicted),
+        ];
+        all.into_iter().filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// For programs.
+    pub fn to_json(&self) -> Value {
+        let counts = &self.counts;
+        let harms: Vec<Value> = self
+            .harms
+            .iter()
+            .map(|(harm, harmed)| {
+                json!({
+                    "fault": harm.name(), "episodes": harmed.episodes, "skipped": harmed.skipped,
+                    "listening_ms": harmed.listening.as_secs_f64() * 1e3,
+                    "recovery_ms": harmed.recovery.as_secs_f64() * 1e3, "unreadable": harmed.unreadable,
+                })
+            })
+            .collect();
+        let ms = |histogram: &Histogram<u64>| {
+            [0.5, 0.99, 0.999, 1.0].map(|quantile| histogram.value_at_quantile(quantile) as f64 / 1e6)
+        };
+        json!({
+            "requests": counts.requests, "unsent": counts.unsent, "broken_off": counts.broken_off,
+            "statuses": counts.statuses, "findings": counts.findings, "late": counts.late,
+            "latest_ms": counts.latest_ns as f64 / 1e6, "late_while_stopped": counts.stopped,
+            "latency_ms": ms(&counts.latency), "echo_ms": ms(&counts.echo), "faults": harms,
+            "fault_hits": self.fault_hits,
+            "violations": self.violations().into_iter().collect::<BTreeMap<_, _>>(),
+        })
+    }
+
+    /// For people.
+    pub fn print(&self) {
+        let counts = &self.counts;
+        println!("| fault | episodes | worst start until it listens | worst recovery until all is read |");
+        println!("|---|--:|--:|--:|");
+        for (harm, harmed) in &self.harms {
+            let ms = |time: Duration| match time.is_zero() {
+                true => "-".to_owned(),
+                false => format!("{:.0} ms", time.as_secs_f64() * 1e3),
+            };
+            let episodes = harmed.skipped.clone().unwrap_or_else(|| harmed.episodes.to_string());
+            println!("| {} | {episodes} | {} | {} |", harm.name(), ms(harmed.listening), ms(harmed.recovery));
+        }
+        println!();
+        println!("| | |\n|---|--:|");
+        println!("| requests | {} |", counts.requests);
+        for (status, count) in &counts.statuses {
+            println!("| answered `{status}` | {count} |");
+        }
+        println!("| their connection was broken by a kill | {} |", counts.broken_off);
+        println!("| due while the daemon was down or full, and not sent | {} |", counts.unsent);
+        println!("| operations struck by injected faults | {} |", self.fault_hits);
+        for finding in [Finding::OldUnconfirmed, Finding::BeyondPromise] {
+            println!("| {} | {} |", name(finding), counts.found(finding));
+        }
+        println!("| late from a daemon that was stopped by a signal | {} |", counts.stopped);
+        let ms = |histogram: &Histogram<u64>, quantile| histogram.value_at_quantile(quantile) as f64 / 1e6;
+        for (what, histogram) in [("latency of `Ok`", &counts.latency), ("the bare echo", &counts.echo)] {
+            println!(
+                "| {what}, ms: p50 / p99 / most | {:.1} / {:.1} / {:.1} |",
+                ms(histogram, 0.5),
+                ms(histogram, 0.99),
+                histogram.max() as f64 / 1e6
+            );
+        }
+        println!("| **wrong bytes** | **{}** |", counts.found(Finding::Wrong));
+        println!("| **older than acknowledged** | **{}** |", counts.found(Finding::Old));
+        println!("| **acknowledged and lost** | **{}** |", counts.found(Finding::Lost));
+        println!("| **refused, yet done** | **{}** |", counts.found(Finding::Refused));
+        println!(
+            "| **late answers** (worst beyond what is allowed) | **{}** ({:.1} ms) |",
+            counts.late,
+            counts.latest_ns as f64 / 1e6
+        );
+        println!("| **never answered** | **{}** |", counts.never_answered);
+        let worst = self.harms.iter().map(|(_, harmed)| harmed.recovery).max().unwrap_or_default();
+        println!("| **worst recovery** | **{:.0} ms** |", worst.as_secs_f64() * 1e3);
+        for note in counts.notes.iter().take(NOTES_MAX) {
+            println!("- {note}");
+        }
+        if counts.notes.len() > NOTES_MAX {
+            println!("- and {} more", counts.notes.len() - NOTES_MAX);
+        }
+    }
+}
