@@ -153,7 +153,7 @@ impl<'a> Rig<'a> {
         Mixed::gets(SET, self.options.objects(), sizes).for_thread(self.sources)
     }
 
-    /// The greatest rate of a closed loop over some widths, in requests a second.
+    /// The greatest rate of a closed loop over some widths, in requests a second. The device is calm after it.
     pub fn peak(&mut self) -> Result<f64> {
         let mut peak = 0.0;
         for (connections, depth) in SWEEP {
@@ -162,6 +162,7 @@ impl<'a> Rig<'a> {
             let (sample, _) = measure(self.server()?, &plan, &mut gets, self.pattern)?;
             peak = f64::max(peak, sample.rate);
         }
+        self.settle()?;
         Ok(peak)
     }
 
