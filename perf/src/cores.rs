@@ -75,7 +75,6 @@ pub fn run(options: &Cores) -> Result<()> {
     println!("{}", machine::describe());
     let folder = tempfile::tempdir_in(&options.folder)?;
     let pattern = Pattern::default();
-    machine::pin(options.generator_core)?;
     let mut daemons = Vec::new();
     let mut rows = Vec::new();
     for (place, (name, memory)) in PLACES.into_iter().enumerate() {
@@ -91,6 +90,8 @@ pub fn run(options: &Cores) -> Result<()> {
             }
         }
     }
+    // Not before: daemons are started with the cores that this thread has.
+    machine::pin(options.generator_core)?;
     rustix::fs::sync();
     let (mut counted, mut dropped) = (0, 0);
     while counted < options.rounds && dropped <= DROPPED_PER_ROUND * options.rounds {

@@ -140,7 +140,7 @@ impl DeviceLimit {
         Ok(())
     }
 
-    /// Its processes are no longer limited, and belong to it no more.
+    /// Lifts the limit, and gives its processes back to where this one is.
     pub fn end(&self) -> Result<()> {
         self.write(0, 0)?;
         let home = own_cgroup("blkio")?.join("cgroup.procs");
