@@ -257,6 +257,7 @@ impl Script<'_> {
                 episode.shard
             )
         };
+        self.told.send(Told::Begun(episode.daemon, episode.harm)).context("the generator has ended")?;
         let done = rig.perform(episode).with_context(what)?;
         if done.skipped.is_some() {
             harmed.skipped = done.skipped;

@@ -14,6 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::connect::{Connector, Echo};
 use super::record::{Finding, Record};
+use super::script::Harm;
 use super::table::Counts;
 use crate::clock;
 use crate::connection::{Connection, RECEIVE_BYTES};
@@ -44,6 +45,8 @@ const MIX: [f64; 3] = [0.55, 0.15, 0.26];
 /// What the script tells.
 #[derive(Clone, Copy, Debug)]
 pub enum Told {
+    /// Harm of this kind begins.
+    Begun(usize, Harm),
     /// A daemon is about to be killed: its connections break.
     Down(usize),
     /// It serves again.
@@ -86,6 +89,8 @@ struct Member {
     connector: Connector,
     links: Vec<Connection>,
     sweep: Option<Sweep>,
+    /// What was done to it last.
+    harm: Option<Harm>,
     /// It is killed: a connection that breaks is no wonder.
     down: bool,
     paused: Option<u64>,
@@ -163,6 +168,7 @@ impl<'a> Generator<'a> {
             connector,
             links: Vec::new(),
             sweep: None,
+            harm: None,
             down: false,
             paused: None,
             pauses: Vec::new(),
@@ -219,6 +225,7 @@ impl<'a> Generator<'a> {
     fn listen(&mut self, now: u64) -> bool {
         loop {
             match self.told.try_recv() {
+                Ok(Told::Begun(daemon, harm)) => self.members[daemon].harm = Some(harm),
                 Ok(Told::Down(daemon)) => self.members[daemon].down = true,
                 Ok(Told::Up(daemon)) => {
                     self.members[daemon].down = false;
@@ -453,7 +460,8 @@ impl<'a> Generator<'a> {
         let late_ns = answer.end_ns.saturating_sub(due_ns);
         let excused_ns = TICK_NS + self.echo.longest_ns(due_ns.min(answer.end_ns), answer.end_ns);
         let late = (late_ns > excused_ns).then_some(late_ns - excused_ns.min(late_ns));
-        self.counts.answer(daemon, answer, finding, late, stopped);
+        let harm = member.harm.map_or("any harm", Harm::name);
+        self.counts.answer((daemon, harm), answer, finding, late, stopped);
     }
 }
 

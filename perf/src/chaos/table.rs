@@ -81,10 +81,10 @@ fn name(finding: Finding) -> &'static str {
 const VIOLATIONS: [Finding; 4] = [Finding::Wrong, Finding::Old, Finding::Lost, Finding::Refused];
 
 impl Counts {
-    /// Counts an answer. `late_ns`: later than it may be by so much.
+    /// Counts an answer of a daemon to which `harm` was done last. `late_ns`: later than it may be by so much.
     pub fn answer(
         &mut self,
-        daemon: usize,
+        (daemon, harm): (usize, &str),
         answer: &Answer,
         finding: Finding,
         late_ns: Option<u64>,
@@ -103,7 +103,7 @@ impl Counts {
             let request = &answer.request;
             let late = late.map_or(String::new(), |late| format!(", late by {:.1} ms", late as f64 / 1e6));
             self.notes.push(format!(
-                "daemon {daemon}, object {}, {:?} of version {}: {:?} {}{late}; sent at {:.6} s, answered {:.1} ms later",
+                "daemon {daemon} since '{harm}', object {}, {:?} of version {}: {:?} {}{late}; sent at {:.6} s, answered {:.1} ms later",
                 request.object,
                 request.kind,
                 request.version,
