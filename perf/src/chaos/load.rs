@@ -13,9 +13,10 @@ use hedgerow_wire::frame::Status;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::connect::{Connector, Echo};
+use super::device::Device;
 use super::record::{Finding, Record};
 use super::script::Harm;
-use super::table::Counts;
+use super::table::{Counts, Timing};
 use crate::clock;
 use crate::connection::{Connection, RECEIVE_BYTES};
 use crate::load::arrival_gap_ns;
@@ -86,6 +87,8 @@ struct Sweep {
 struct Member {
     set: u8,
     record: Record,
+    /// Bytes that were put.
+    put_bytes: u64,
     connector: Connector,
     links: Vec<Connection>,
     sweep: Option<Sweep>,
@@ -120,6 +123,8 @@ pub struct Load {
     pub objects: u64,
     /// Seed of what is drawn.
     pub seed: u64,
+    /// Bytes that are put to each daemon at most: no more is asked for then but gets and deletes.
+    pub put_bytes_max: u64,
     /// What is to be noticed.
     pub plant: Option<Plant>,
 }
@@ -132,6 +137,7 @@ pub struct Generator<'a> {
     told: Receiver<Told>,
     swept: Sender<Swept>,
     echo: Echo,
+    device: Device,
     random: Random,
     next_arrival_ns: u64,
     /// What it found.
@@ -159,12 +165,13 @@ impl<'a> Generator<'a> {
         load: Load,
         pattern: &'a Pattern,
         connectors: Vec<Connector>,
-        told: Receiver<Told>,
-        swept: Sender<Swept>,
-    ) -> Result<Generator<'a>> {
+        (echo, device): (Echo, Device),
+        (told, swept): (Receiver<Told>, Sender<Swept>),
+    ) -> Generator<'a> {
         let member = |(number, connector)| Member {
             set: b'a' + number as u8,
             record: Record::new(b'a' + number as u8, load.objects),
+            put_bytes: 0,
             connector,
             links: Vec::new(),
             sweep: None,
@@ -173,17 +180,18 @@ impl<'a> Generator<'a> {
             paused: None,
             pauses: Vec::new(),
         };
-        Ok(Generator {
+        Generator {
             load,
             checker: Checker { pattern, check: Check::Kept },
             members: connectors.into_iter().enumerate().map(member).collect(),
             told,
             swept,
-            echo: Echo::start()?,
+            echo,
+            device,
             random: Random::new(load.seed),
             next_arrival_ns: u64::MAX,
             counts: Counts::default(),
-        })
+        }
     }
 
     /// Asks and judges until it is told to end, and everything is answered.
@@ -218,6 +226,7 @@ impl<'a> Generator<'a> {
             }
         }
         self.counts.echo = self.echo.histogram();
+        self.counts.device = self.device.histogram();
         Ok(self.counts)
     }
 
@@ -306,8 +315,14 @@ impl<'a> Generator<'a> {
         if share >= MIX[0] + MIX[1] {
             let is_put = share < MIX[0] + MIX[1] + MIX[2];
             let len = is_put.then(|| draw_len(&mut self.random));
+            if is_put && member.put_bytes > self.load.put_bytes_max {
+                return whole;
+            }
             return match member.record.begin(object, len, now) {
-                Some(version) => write(member.set, object, version, len),
+                Some(version) => {
+                    member.put_bytes += len.unwrap_or(0);
+                    write(member.set, object, version, len)
+                }
                 None => whole,
             };
         }
@@ -456,12 +471,16 @@ impl<'a> Generator<'a> {
         member.swept(answer, settled, answer.end_ns);
         let planted_ns = if self.load.plant == Some(Plant::Late) { DEADLINE.as_nanos() as u64 } else { 0 };
         let due_ns = answer.sent_ns + u64::from(answer.request.deadline_us) * 1000 - planted_ns;
-        let stopped = member.was_stopped(answer.sent_ns, answer.end_ns);
-        let late_ns = answer.end_ns.saturating_sub(due_ns);
-        let excused_ns = TICK_NS + self.echo.longest_ns(due_ns.min(answer.end_ns), answer.end_ns);
-        let late = (late_ns > excused_ns).then_some(late_ns - excused_ns.min(late_ns));
+        let allowed_ns = TICK_NS + self.echo.longest_ns(due_ns.min(answer.end_ns), answer.end_ns);
+        let over_ns = answer.end_ns.saturating_sub(due_ns + allowed_ns);
+        let timing = match over_ns {
+            0 => Timing::InTime,
+            _ if member.was_stopped(answer.sent_ns, answer.end_ns) => Timing::Stopped,
+            _ if over_ns <= self.device.longest_ns(answer.sent_ns, answer.end_ns) => Timing::DeviceFull,
+            _ => Timing::Late(over_ns),
+        };
         let harm = member.harm.map_or("any harm", Harm::name);
-        self.counts.answer((daemon, harm), answer, finding, late, stopped);
+        self.counts.answer((daemon, harm), answer, finding, timing);
     }
 }
 
