@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `script` | what is done to which daemon when |
 //! | `rig` | the daemons, and how it is done; `disk`, `hog` |
-//! | `load` | the requests, and the answers; `connect`; `device`: a bare read beside them |
+//! | `load`, `member` | the requests, and the answers; `connect`; `device`: a bare read beside them |
 //! | `record` | what an answer may be |
 //! | `table` | what is left at the end |
 //!
@@ -16,6 +16,7 @@ mod device;
 mod disk;
 pub mod hog;
 mod load;
+mod member;
 mod record;
 mod rig;
 mod script;

@@ -4,7 +4,6 @@
 //! is counted and not asked later. An echo over loopback goes through the same loop all the time: what it takes is
 //! what an answer may be late without anybody's fault but the machine's.
 
-use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::connect::{Connector, Echo};
 use super::device::Device;
+use super::member::{Member, Sweep, asked, draw_len, write};
 use super::record::{Finding, Record};
 use super::script::Harm;
 use super::table::{Counts, Timing};
@@ -22,16 +22,16 @@ use crate::connection::{Connection, RECEIVE_BYTES};
 use crate::load::arrival_gap_ns;
 use crate::pattern::{Check, Checker, Pattern, Random};
 use crate::request::{Answer, Class, Kind, Request};
-use crate::sources::{get, put};
+use crate::sources::get;
 
 /// Connections to each daemon.
 const CONNECTIONS: usize = 4;
 /// Requests under way on each.
-const DEPTH: usize = 64;
+pub const DEPTH: usize = 64;
 /// Reads of a sweep under way at a time.
 const SWEEP_DEPTH: usize = 8;
 /// A sweep asks again for what could not be read after so long.
-const RETRY_NS: u64 = 20_000_000;
+pub const RETRY_NS: u64 = 20_000_000;
 /// How long a sweep tries.
 const SWEEP_MAX_NS: u64 = 60_000_000_000;
 /// Deadline of every request.
@@ -75,32 +75,6 @@ pub struct Swept {
     pub failed: usize,
 }
 
-struct Sweep {
-    class: Class,
-    since_ns: u64,
-    /// Objects that are to be asked for, each not before its time.
-    left: VecDeque<(u64, u64)>,
-    under_way: usize,
-}
-
-/// One daemon, as the load sees it.
-struct Member {
-    set: u8,
-    record: Record,
-    /// Bytes that were put.
-    put_bytes: u64,
-    connector: Connector,
-    links: Vec<Connection>,
-    sweep: Option<Sweep>,
-    /// What was done to it last.
-    harm: Option<Harm>,
-    /// It is killed: a connection that breaks is no wonder.
-    down: bool,
-    paused: Option<u64>,
-    /// When it was stopped by a signal, from and to.
-    pauses: Vec<(u64, u64)>,
-}
-
 /// What is spoiled in the record on purpose.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub enum Plant {
@@ -142,15 +116,6 @@ pub struct Generator<'a> {
     next_arrival_ns: u64,
     /// What it found.
     pub counts: Counts,
-}
-
-/// The length of an object's next content: most are small.
-fn draw_len(random: &mut Random) -> u64 {
-    match random.below(100) {
-        0..60 => 100 + random.below(16 << 10),
-        60..97 => (16 << 10) + random.below(284 << 10),
-        _ => (1 << 20) + random.below(2 << 20),
-    }
 }
 
 /// Mean of [`draw_len`], about.
@@ -481,47 +446,5 @@ impl<'a> Generator<'a> {
         };
         let harm = member.harm.map_or("any harm", Harm::name);
         self.counts.answer((daemon, harm), answer, finding, timing);
-    }
-}
-
-impl Member {
-    /// The connection with the fewest requests under way, if it may have another one.
-    fn room(&self) -> Option<usize> {
-        let (place, link) = self.links.iter().enumerate().min_by_key(|(_, link)| link.under_way())?;
-        (link.under_way() < DEPTH).then_some(place)
-    }
-
-    /// Something was answered that may be of the sweep.
-    fn swept(&mut self, answer: &Answer, settled: bool, now: u64) {
-        let Some(sweep) = &mut self.sweep else { return };
-        if answer.request.class != sweep.class {
-            return;
-        }
-        sweep.under_way = sweep.under_way.saturating_sub(1);
-        if !settled {
-            sweep.left.push_back((answer.request.object, now + RETRY_NS));
-        }
-    }
-
-    /// Whether it was stopped by a signal within this time.
-    fn was_stopped(&self, from_ns: u64, to_ns: u64) -> bool {
-        self.paused.is_some_and(|since| since <= to_ns)
-            || self.pauses.iter().any(|(begin, end)| *begin <= to_ns && *end >= from_ns)
-    }
-}
-
-/// A get of so many bytes from there, or of what there is of them.
-fn asked(request: Request, offset: u64, length: u64) -> Request {
-    let deadline_us = DEADLINE.as_micros() as u32;
-    Request { kind: Kind::Get { offset, length }, object_len: u64::MAX, deadline_us, ..request }
-}
-
-/// A write of a version: a put, or a delete if there is no length.
-fn write(set: u8, object: u64, version: u64, len: Option<u64>) -> Request {
-    let deadline_us = DEADLINE.as_micros() as u32;
-    let request = Request { version, deadline_us, ..put(set, object, len.unwrap_or(0)) };
-    match len {
-        Some(_) => request,
-        None => Request { kind: Kind::Delete, class: Class::Delete, ..request },
     }
 }
