@@ -175,7 +175,7 @@ async fn slow_readers_are_in_nobodys_way() {
         raw.send(&FrameHeader { deadline_budget_us: 60_000_000, ..get(7) }, Some(&key("large")), &[]);
         raw.send(&FrameHeader { credit: 8 << 20, ..FrameHeader::request(Op::Credit, 7) }, None, &[]);
         readers.push(raw);
-        if readers.len() % 50 == 0 {
+        if readers.len().is_multiple_of(50) {
             served(&client).await;
         }
     }
