@@ -5,16 +5,18 @@
 //! |---|---|
 //! | `script` | what is done to which daemon when |
 //! | `rig` | the daemons, and how it is done; `disk`, `hog` |
-//! | `load` | the requests, and the answers; `connect` |
+//! | `load`, `member` | the requests, and the answers; `connect`; `device`: a bare read beside them |
 //! | `record` | what an answer may be |
 //! | `table` | what is left at the end |
 //!
 //! The script has the main thread (daemons end with the thread that started them), the load one of its own.
 
 mod connect;
+mod device;
 mod disk;
 pub mod hog;
 mod load;
+mod member;
 mod record;
 mod rig;
 mod script;
@@ -28,7 +30,8 @@ use anyhow::{Context, Result, bail, ensure};
 use hedgerow_engine::shell::settings::SHARD_BYTES_MIN;
 use hedgerow_engine::slab::layout::SLAB_LEN_DEFAULT;
 
-use self::connect::{Connector, Place};
+use self::connect::{Connector, Echo, Place};
+use self::device::Device;
 use self::load::{Generator, Load, Plant, Swept, Told};
 use self::rig::{Rig, SHARDS, Wanted, last_words};
 use self::script::{Episode, Harm, schedule};
@@ -87,11 +90,16 @@ impl Chaos {
         Duration::from_secs_f64(self.minutes * 60.0)
     }
 
-    /// Bytes of a shard from which nothing is evicted.
-    fn shard_bytes(&self) -> u64 {
+    /// Bytes that are put to each daemon at most, should recovery take long.
+    fn put_bytes_max(&self) -> u64 {
         let seconds = self.lasts().as_secs_f64() * 1.5 + 60.0;
         let puts = self.rate / self.daemons as f64 * load::PUT_SHARE * seconds + self.objects as f64;
-        let bytes = puts * load::MEAN_LEN as f64 * REDUNDANCY * ROOM / f64::from(SHARDS);
+        (puts * load::MEAN_LEN as f64) as u64
+    }
+
+    /// Bytes of a shard from which nothing is evicted.
+    fn shard_bytes(&self) -> u64 {
+        let bytes = self.put_bytes_max() as f64 * REDUNDANCY * ROOM / f64::from(SHARDS);
         // A start goes on in a slab of its own.
         let episodes = schedule(self.seed, self.lasts(), self.daemons, SHARDS);
         let starts: u64 = episodes.iter().map(|episode| episode.harm.starts()).sum();
@@ -172,12 +180,18 @@ fn harm_and_judge(options: &Chaos, folder: &Path) -> Result<Outcome> {
         std::fs::create_dir_all(&wanted.folder)?;
         rigs.push(Rig::start(wanted, told.clone(), place.clone())?);
     }
-    let load =
-        Load { rate: options.rate, objects: options.objects, seed: options.seed, plant: options.plant };
+    let load = Load {
+        rate: options.rate,
+        objects: options.objects,
+        seed: options.seed,
+        put_bytes_max: options.put_bytes_max(),
+        plant: options.plant,
+    };
     let pattern = Pattern::default();
     let connectors = places.into_iter().map(Connector::start).collect();
     std::thread::scope(|scope| {
-        let generator = Generator::new(load, &pattern, connectors, hears, swept)?;
+        let meters = (Echo::start()?, Device::start(folder)?);
+        let generator = Generator::new(load, &pattern, connectors, meters, (hears, swept));
         let generating = scope.spawn(|| generator.run());
         let script = Script { options, folder, told, sweeps };
         let played = script.play(&mut rigs);
@@ -257,6 +271,7 @@ impl Script<'_> {
                 episode.shard
             )
         };
+        self.told.send(Told::Begun(episode.daemon, episode.harm)).context("the generator has ended")?;
         let done = rig.perform(episode).with_context(what)?;
         if done.skipped.is_some() {
             harmed.skipped = done.skipped;

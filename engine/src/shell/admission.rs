@@ -9,10 +9,7 @@ use hedgerow_wire::request::{Refusal, is_further_put};
 
 use super::connection::{Connection, Request};
 use super::incoming::Ended;
-use super::limits::{
-    CORE_OUT_BYTES_HARD_MAX, CORE_OUT_BYTES_MAX, CORE_REQUESTS_LOW_MAX, CORE_REQUESTS_MAX,
-    CORE_REQUESTS_NORMAL_MAX,
-};
+use super::limits::{CORE_OUT_BYTES_MAX, CORE_REQUESTS_LOW_MAX, CORE_REQUESTS_MAX, CORE_REQUESTS_NORMAL_MAX};
 use super::oneshot::Signal;
 
 impl Connection {
@@ -44,11 +41,11 @@ impl Connection {
             return Err(Refusal { status, message, field: "", value: 0 });
         }
         let waiting = self.core.connections.out_bytes.get();
-        let culprit = self.out_bytes.get() > 0;
-        if waiting >= CORE_OUT_BYTES_HARD_MAX || (culprit && waiting >= CORE_OUT_BYTES_MAX) {
+        // What was queued a moment ago is nobody's fault; what the socket did not take is.
+        if self.blocked_since.get().is_some() && waiting >= CORE_OUT_BYTES_MAX {
             return Err(Refusal {
                 status: Status::Overloaded,
-                message: "clients do not take their answers: try again later",
+                message: "clients do not take their answers, this one neither: try again later",
                 field: "",
                 value: waiting as u64,
             });

@@ -19,7 +19,7 @@ use hedgerow_wire::time::Timestamp;
 
 use super::clock;
 use super::core::Core;
-use super::limits::CONNECTION_GETS_MAX;
+use super::limits::{CONNECTION_GETS_MAX, CORE_OUT_BYTES_MAX};
 use super::oneshot::{Bell, Signal};
 use super::outgoing::{Body, OutFrame};
 use super::permits::Permits;
@@ -34,6 +34,8 @@ pub struct Connections {
     pub requests: Cell<usize>,
     /// Bytes that wait to be sent on all of them.
     pub out_bytes: Cell<usize>,
+    /// Closed because their peers took too little.
+    pub shed: Cell<u64>,
 }
 
 impl Connections {
@@ -51,6 +53,23 @@ impl Connections {
     pub fn close_all(&self) {
         for connection in self.open.borrow().values() {
             connection.close();
+        }
+    }
+
+    /// Closes those that have had something waiting for the longest, until the others have little enough.
+    pub fn shed(&self) {
+        let open = self.open.borrow();
+        let waiting = open.values().filter(|connection| !connection.closing.get());
+        let mut waiting: Vec<_> = waiting.filter_map(|c| Some((c.waits_since.get()?, c))).collect();
+        waiting.sort_by_key(|(since, _)| *since);
+        let mut left: usize = waiting.iter().map(|(_, connection)| connection.out_bytes.get()).sum();
+        for (_, connection) in waiting {
+            if left <= CORE_OUT_BYTES_MAX {
+                break;
+            }
+            left -= connection.out_bytes.get();
+            connection.close();
+            self.shed.set(self.shed.get() + 1);
         }
     }
 
@@ -105,6 +124,8 @@ pub struct Connection {
     pub(super) waiting_since: Cell<Option<Timestamp>>,
     /// Since when the peer takes nothing of what waits for it.
     pub(super) blocked_since: Cell<Option<Timestamp>>,
+    /// Since when something has been waiting for the peer all the time.
+    pub(super) waits_since: Cell<Option<Timestamp>>,
     /// Rung when the peer has taken something.
     pub(super) taken: Bell,
     /// Turns to fetch: each may bring a stripe that waits to be sent.
@@ -128,6 +149,7 @@ pub async fn serve(core: Rc<Core>, stream: TcpStream) {
         greeted: Cell::new(false),
         waiting_since: Cell::new(Some(clock::timestamp())),
         blocked_since: Cell::new(None),
+        waits_since: Cell::new(None),
         taken: Bell::default(),
         gets: Permits::new(CONNECTION_GETS_MAX),
         core: core.clone(),

@@ -219,6 +219,7 @@ struct CoreStats {
 fn core_stats(core: &Rc<Core>) -> CoreStats {
     let mut counters = core.counters.list();
     counters.push(("connections".to_owned(), core.connections.count() as u64));
+    counters.push(("connections_shed".to_owned(), core.connections.shed.get()));
     counters.push(("requests_under_way".to_owned(), core.connections.requests.get() as u64));
     counters.push(("request_body_bytes".to_owned(), core.bodies.held_bytes() as u64));
     let memory = core.memory.borrow().stats();

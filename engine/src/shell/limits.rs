@@ -22,10 +22,11 @@ pub const CORE_REQUESTS_NORMAL_MAX: usize = CORE_REQUESTS_MAX / 8 * 7;
 pub const CORE_REQUESTS_LOW_MAX: usize = CORE_REQUESTS_MAX / 2;
 /// Bytes that one connection may have waiting to be sent; past it the connection is not read from.
 pub const CONNECTION_OUT_BYTES_MAX: usize = 4 << 20;
-/// Bytes that all connections of a core may have waiting; past it, requests of connections that have
-/// answers waiting are refused.
+/// Bytes that all connections of a core may have waiting; past it, a connection that has answers waiting gets no more;
+/// and one whose socket takes none of them is refused its requests.
 pub const CORE_OUT_BYTES_MAX: usize = 256 << 20;
-/// Past this, requests of all connections are refused.
+/// Past this, the connections are closed that have had answers waiting for the longest: slow readers, however many,
+/// are in nobody's way.
 pub const CORE_OUT_BYTES_HARD_MAX: usize = 2 * CORE_OUT_BYTES_MAX;
 /// Connections of one daemon; past it new ones are closed at once.
 pub const CONNECTIONS_MAX: usize = 16_384;

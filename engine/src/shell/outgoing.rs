@@ -15,7 +15,9 @@ use super::buffers::PartBytes;
 use super::clock;
 use super::connection::Connection;
 use super::home::{Piece, Pieces};
-use super::limits::{CONNECTION_OUT_BYTES_MAX, IOV_MAX, SEND_BYTES_MAX};
+use super::limits::{
+    CONNECTION_OUT_BYTES_MAX, CORE_OUT_BYTES_HARD_MAX, CORE_OUT_BYTES_MAX, IOV_MAX, SEND_BYTES_MAX,
+};
 use super::stages::{self, Stage};
 use super::turns::turn;
 
@@ -77,12 +79,25 @@ impl Connection {
     /// Sets how many bytes wait here, and keeps this core's sum.
     pub(super) fn set_out_bytes(&self, bytes: usize) {
         let sum = &self.core.connections.out_bytes;
-        sum.set(sum.get() + bytes - self.out_bytes.replace(bytes));
+        let before = self.out_bytes.replace(bytes);
+        sum.set(sum.get() + bytes - before);
+        if before == 0 || bytes == 0 {
+            self.waits_since.set((bytes > 0).then(clock::timestamp));
+        }
+        if bytes > before && sum.get() > CORE_OUT_BYTES_HARD_MAX {
+            self.core.connections.shed();
+        }
     }
 
-    /// Whether the peer has taken enough for more to be fetched for it.
+    /// Whether the peer has taken enough for more to be fetched for it: all, while others of the core take too little.
     pub(super) fn has_room(&self) -> bool {
-        self.closing.get() || self.out_bytes.get() < CONNECTION_OUT_BYTES_MAX
+        let waiting = self.out_bytes.get();
+        self.closing.get() || waiting == 0 || (waiting < CONNECTION_OUT_BYTES_MAX && self.core_has_room())
+    }
+
+    /// Whether the peers of the core's connections have taken enough for more to be fetched than must be.
+    pub(super) fn core_has_room(&self) -> bool {
+        self.core.connections.out_bytes.get() < CORE_OUT_BYTES_MAX
     }
 
     /// Waits until the peer has taken enough for more to be fetched for it; `false` if the deadline comes

@@ -301,7 +301,8 @@ impl GetStream<'_> {
             self.wait_for_credit(len).await.then_some(())?;
             turn(self.connection, self.answer_by).await?
         } else {
-            (self.request.credit.get() >= len && self.connection.has_room()).then_some(())?;
+            let room = self.connection.has_room() && self.connection.core_has_room();
+            (self.request.credit.get() >= len && room).then_some(())?;
             self.connection.gets.try_take()?
         };
         self.request.credit.set(self.request.credit.get() - len);

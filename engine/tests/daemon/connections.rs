@@ -158,6 +158,42 @@ async fn a_client_that_does_not_take_its_answers_is_held_back() {
     .await;
 }
 
+/// Far more of them than the core may hold answers for: memory stays bounded, and others are served all the time.
+#[tokio::test]
+async fn slow_readers_are_in_nobodys_way() {
+    const READERS: usize = 800;
+    let allowed = raise_limit().saturating_sub(DESCRIPTORS_SPARE) as usize;
+    let setup = Setup::new("2+1").memory("64M");
+    let daemon = setup.start();
+    let client = daemon.client().await;
+    client.put("bystander", content(1, 100_000)).await.unwrap();
+    client.put("large", content(2, 8 << 20)).await.unwrap();
+    let before = daemon.resident_bytes();
+    let mut readers = Vec::new();
+    for _ in 0..READERS.min(allowed) {
+        let mut raw = Raw::greeted(daemon.address);
+        raw.send(&FrameHeader { deadline_budget_us: 60_000_000, ..get(7) }, Some(&key("large")), &[]);
+        raw.send(&FrameHeader { credit: 8 << 20, ..FrameHeader::request(Op::Credit, 7) }, None, &[]);
+        readers.push(raw);
+        if readers.len().is_multiple_of(50) {
+            served(&client).await;
+        }
+    }
+    for _ in 0..200 {
+        served(&client).await;
+    }
+    let grown = daemon.resident_peak_bytes().saturating_sub(before);
+    println!(
+        "{} MiB more for {} slow readers, {} let go",
+        grown >> 20,
+        readers.len(),
+        counter(&client, "connections_shed").await
+    );
+    assert!(grown < 900 << 20, "{} MiB", grown >> 20);
+    drop(readers);
+    served(&client).await;
+}
+
 /// Streams that wait for credit hold nothing: others of the same connection pass.
 #[tokio::test]
 async fn streams_without_credit_are_in_nobodys_way() {

@@ -4,7 +4,6 @@
 //! is counted and not asked later. An echo over loopback goes through the same loop all the time: what it takes is
 //! what an answer may be late without anybody's fault but the machine's.
 
-use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::time::Duration;
 
@@ -13,23 +12,26 @@ use hedgerow_wire::frame::Status;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::connect::{Connector, Echo};
+use super::device::Device;
+use super::member::{Member, Sweep, asked, draw_len, write};
 use super::record::{Finding, Record};
-use super::table::Counts;
+use super::script::Harm;
+use super::table::{Counts, Timing};
 use crate::clock;
 use crate::connection::{Connection, RECEIVE_BYTES};
 use crate::load::arrival_gap_ns;
 use crate::pattern::{Check, Checker, Pattern, Random};
 use crate::request::{Answer, Class, Kind, Request};
-use crate::sources::{get, put};
+use crate::sources::get;
 
 /// Connections to each daemon.
 const CONNECTIONS: usize = 4;
 /// Requests under way on each.
-const DEPTH: usize = 64;
+pub const DEPTH: usize = 64;
 /// Reads of a sweep under way at a time.
 const SWEEP_DEPTH: usize = 8;
 /// A sweep asks again for what could not be read after so long.
-const RETRY_NS: u64 = 20_000_000;
+pub const RETRY_NS: u64 = 20_000_000;
 /// How long a sweep tries.
 const SWEEP_MAX_NS: u64 = 60_000_000_000;
 /// Deadline of every request.
@@ -44,6 +46,8 @@ const MIX: [f64; 3] = [0.55, 0.15, 0.26];
 /// What the script tells.
 #[derive(Clone, Copy, Debug)]
 pub enum Told {
+    /// Harm of this kind begins.
+    Begun(usize, Harm),
     /// A daemon is about to be killed: its connections break.
     Down(usize),
     /// It serves again.
@@ -71,28 +75,6 @@ pub struct Swept {
     pub failed: usize,
 }
 
-struct Sweep {
-    class: Class,
-    since_ns: u64,
-    /// Objects that are to be asked for, each not before its time.
-    left: VecDeque<(u64, u64)>,
-    under_way: usize,
-}
-
-/// One daemon, as the load sees it.
-struct Member {
-    set: u8,
-    record: Record,
-    connector: Connector,
-    links: Vec<Connection>,
-    sweep: Option<Sweep>,
-    /// It is killed: a connection that breaks is no wonder.
-    down: bool,
-    paused: Option<u64>,
-    /// When it was stopped by a signal, from and to.
-    pauses: Vec<(u64, u64)>,
-}
-
 /// What is spoiled in the record on purpose.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub enum Plant {
@@ -115,6 +97,8 @@ pub struct Load {
     pub objects: u64,
     /// Seed of what is drawn.
     pub seed: u64,
+    /// Bytes that are put to each daemon at most: no more is asked for then but gets and deletes.
+    pub put_bytes_max: u64,
     /// What is to be noticed.
     pub plant: Option<Plant>,
 }
@@ -127,19 +111,11 @@ pub struct Generator<'a> {
     told: Receiver<Told>,
     swept: Sender<Swept>,
     echo: Echo,
+    device: Device,
     random: Random,
     next_arrival_ns: u64,
     /// What it found.
     pub counts: Counts,
-}
-
-/// The length of an object's next content: most are small.
-fn draw_len(random: &mut Random) -> u64 {
-    match random.below(100) {
-        0..60 => 100 + random.below(16 << 10),
-        60..97 => (16 << 10) + random.below(284 << 10),
-        _ => (1 << 20) + random.below(2 << 20),
-    }
 }
 
 /// Mean of [`draw_len`], about.
@@ -154,30 +130,33 @@ impl<'a> Generator<'a> {
         load: Load,
         pattern: &'a Pattern,
         connectors: Vec<Connector>,
-        told: Receiver<Told>,
-        swept: Sender<Swept>,
-    ) -> Result<Generator<'a>> {
+        (echo, device): (Echo, Device),
+        (told, swept): (Receiver<Told>, Sender<Swept>),
+    ) -> Generator<'a> {
         let member = |(number, connector)| Member {
             set: b'a' + number as u8,
             record: Record::new(b'a' + number as u8, load.objects),
+            put_bytes: 0,
             connector,
             links: Vec::new(),
             sweep: None,
+            harm: None,
             down: false,
             paused: None,
             pauses: Vec::new(),
         };
-        Ok(Generator {
+        Generator {
             load,
             checker: Checker { pattern, check: Check::Kept },
             members: connectors.into_iter().enumerate().map(member).collect(),
             told,
             swept,
-            echo: Echo::start()?,
+            echo,
+            device,
             random: Random::new(load.seed),
             next_arrival_ns: u64::MAX,
             counts: Counts::default(),
-        })
+        }
     }
 
     /// Asks and judges until it is told to end, and everything is answered.
@@ -212,6 +191,7 @@ impl<'a> Generator<'a> {
             }
         }
         self.counts.echo = self.echo.histogram();
+        self.counts.device = self.device.histogram();
         Ok(self.counts)
     }
 
@@ -219,6 +199,7 @@ impl<'a> Generator<'a> {
     fn listen(&mut self, now: u64) -> bool {
         loop {
             match self.told.try_recv() {
+                Ok(Told::Begun(daemon, harm)) => self.members[daemon].harm = Some(harm),
                 Ok(Told::Down(daemon)) => self.members[daemon].down = true,
                 Ok(Told::Up(daemon)) => {
                     self.members[daemon].down = false;
@@ -299,8 +280,14 @@ impl<'a> Generator<'a> {
         if share >= MIX[0] + MIX[1] {
             let is_put = share < MIX[0] + MIX[1] + MIX[2];
             let len = is_put.then(|| draw_len(&mut self.random));
+            if is_put && member.put_bytes > self.load.put_bytes_max {
+                return whole;
+            }
             return match member.record.begin(object, len, now) {
-                Some(version) => write(member.set, object, version, len),
+                Some(version) => {
+                    member.put_bytes += len.unwrap_or(0);
+                    write(member.set, object, version, len)
+                }
                 None => whole,
             };
         }
@@ -449,52 +436,15 @@ impl<'a> Generator<'a> {
         member.swept(answer, settled, answer.end_ns);
         let planted_ns = if self.load.plant == Some(Plant::Late) { DEADLINE.as_nanos() as u64 } else { 0 };
         let due_ns = answer.sent_ns + u64::from(answer.request.deadline_us) * 1000 - planted_ns;
-        let stopped = member.was_stopped(answer.sent_ns, answer.end_ns);
-        let late_ns = answer.end_ns.saturating_sub(due_ns);
-        let excused_ns = TICK_NS + self.echo.longest_ns(due_ns.min(answer.end_ns), answer.end_ns);
-        let late = (late_ns > excused_ns).then_some(late_ns - excused_ns.min(late_ns));
-        self.counts.answer(daemon, answer, finding, late, stopped);
-    }
-}
-
-impl Member {
-    /// The connection with the fewest requests under way, if it may have another one.
-    fn room(&self) -> Option<usize> {
-        let (place, link) = self.links.iter().enumerate().min_by_key(|(_, link)| link.under_way())?;
-        (link.under_way() < DEPTH).then_some(place)
-    }
-
-    /// Something was answered that may be of the sweep.
-    fn swept(&mut self, answer: &Answer, settled: bool, now: u64) {
-        let Some(sweep) = &mut self.sweep else { return };
-        if answer.request.class != sweep.class {
-            return;
-        }
-        sweep.under_way = sweep.under_way.saturating_sub(1);
-        if !settled {
-            sweep.left.push_back((answer.request.object, now + RETRY_NS));
-        }
-    }
-
-    /// Whether it was stopped by a signal within this time.
-    fn was_stopped(&self, from_ns: u64, to_ns: u64) -> bool {
-        self.paused.is_some_and(|since| since <= to_ns)
-            || self.pauses.iter().any(|(begin, end)| *begin <= to_ns && *end >= from_ns)
-    }
-}
-
-/// A get of so many bytes from there, or of what there is of them.
-fn asked(request: Request, offset: u64, length: u64) -> Request {
-    let deadline_us = DEADLINE.as_micros() as u32;
-    Request { kind: Kind::Get { offset, length }, object_len: u64::MAX, deadline_us, ..request }
-}
-
-/// A write of a version: a put, or a delete if there is no length.
-fn write(set: u8, object: u64, version: u64, len: Option<u64>) -> Request {
-    let deadline_us = DEADLINE.as_micros() as u32;
-    let request = Request { version, deadline_us, ..put(set, object, len.unwrap_or(0)) };
-    match len {
-        Some(_) => request,
-        None => Request { kind: Kind::Delete, class: Class::Delete, ..request },
+        let allowed_ns = TICK_NS + self.echo.longest_ns(due_ns.min(answer.end_ns), answer.end_ns);
+        let over_ns = answer.end_ns.saturating_sub(due_ns + allowed_ns);
+        let timing = match over_ns {
+            0 => Timing::InTime,
+            _ if member.was_stopped(answer.sent_ns, answer.end_ns) => Timing::Stopped,
+            _ if over_ns <= self.device.longest_ns(answer.sent_ns, answer.end_ns) => Timing::DeviceFull,
+            _ => Timing::Late(over_ns),
+        };
+        let harm = member.harm.map_or("any harm", Harm::name);
+        self.counts.answer((daemon, harm), answer, finding, timing);
     }
 }

@@ -37,10 +37,14 @@ pub struct Counts {
     pub latest_ns: u64,
     /// Late, from a daemon that was stopped by a signal meanwhile.
     pub stopped: u64,
+    /// Late by no more than a bare read of the device took meanwhile.
+    pub device_full: u64,
     /// Latency of what was answered `Ok`, since it was due, in nanoseconds.
     pub latency: Histogram<u64>,
     /// The echo beside them, in nanoseconds.
     pub echo: Histogram<u64>,
+    /// Bare reads of the device beside them, in nanoseconds.
+    pub device: Histogram<u64>,
     /// Violations, for people.
     pub notes: Vec<String>,
 }
@@ -58,11 +62,26 @@ impl Default for Counts {
             late: 0,
             latest_ns: 0,
             stopped: 0,
+            device_full: 0,
             latency: histogram(),
             echo: histogram(),
+            device: histogram(),
             notes: Vec::new(),
         }
     }
+}
+
+/// When an answer came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Timing {
+    /// By its deadline, or a tick and an echo later.
+    InTime,
+    /// Later, from a daemon that was stopped by a signal meanwhile.
+    Stopped,
+    /// Later by no more than a bare read of the device took meanwhile.
+    DeviceFull,
+    /// Later, by so much in nanoseconds.
+    Late(u64),
 }
 
 fn name(finding: Finding) -> &'static str {
@@ -81,29 +100,29 @@ fn name(finding: Finding) -> &'static str {
 const VIOLATIONS: [Finding; 4] = [Finding::Wrong, Finding::Old, Finding::Lost, Finding::Refused];
 
 impl Counts {
-    /// Counts an answer. `late_ns`: later than it may be by so much.
+    /// Counts an answer of a daemon to which `harm` was done last.
     pub fn answer(
         &mut self,
-        daemon: usize,
+        (daemon, harm): (usize, &str),
         answer: &Answer,
         finding: Finding,
-        late_ns: Option<u64>,
-        stopped: bool,
+        timing: Timing,
     ) {
         *self.statuses.entry(format!("{:?}", answer.status)).or_default() += 1;
         *self.findings.entry(name(finding)).or_default() += 1;
         if answer.status == Status::Ok && !matches!(answer.request.class, Class::Probe | Class::Fill) {
             self.latency.saturating_record(answer.end_ns.saturating_sub(answer.start_ns));
         }
-        let late = late_ns.filter(|_| !stopped);
-        self.stopped += u64::from(late_ns.is_some() && stopped);
+        self.stopped += u64::from(timing == Timing::Stopped);
+        self.device_full += u64::from(timing == Timing::DeviceFull);
+        let late = if let Timing::Late(by_ns) = timing { Some(by_ns) } else { None };
         self.late += u64::from(late.is_some());
         self.latest_ns = self.latest_ns.max(late.unwrap_or(0));
         if VIOLATIONS.contains(&finding) || late.is_some() {
             let request = &answer.request;
             let late = late.map_or(String::new(), |late| format!(", late by {:.1} ms", late as f64 / 1e6));
             self.notes.push(format!(
-                "daemon {daemon}, object {}, {:?} of version {}: {:?} {}{late}; sent at {:.6} s, answered {:.1} ms later",
+                "daemon {daemon} since '{harm}', object {}, {:?} of version {}: {:?} {}{late}; sent at {:.6} s, answered {:.1} ms later",
                 request.object,
                 request.kind,
                 request.version,
@@ -187,6 +206,7 @@ impl Outcome {
             "requests": counts.requests, "unsent": counts.unsent, "broken_off": counts.broken_off,
             "statuses": counts.statuses, "findings": counts.findings, "late": counts.late,
             "latest_ms": counts.latest_ns as f64 / 1e6, "late_while_stopped": counts.stopped,
+            "late_while_device_full": counts.device_full, "device_ms": ms(&counts.device),
             "latency_ms": ms(&counts.latency), "echo_ms": ms(&counts.echo), "faults": harms,
             "fault_hits": self.fault_hits,
             "violations": self.violations().into_iter().collect::<BTreeMap<_, _>>(),
@@ -219,8 +239,16 @@ impl Outcome {
             println!("| {} | {} |", name(finding), counts.found(finding));
         }
         println!("| late from a daemon that was stopped by a signal | {} |", counts.stopped);
+        println!(
+            "| late by no more than a bare read of the device took meanwhile | {} |",
+            counts.device_full
+        );
         let ms = |histogram: &Histogram<u64>, quantile| histogram.value_at_quantile(quantile) as f64 / 1e6;
-        for (what, histogram) in [("latency of `Ok`", &counts.latency), ("the bare echo", &counts.echo)] {
+        for (what, histogram) in [
+            ("latency of `Ok`", &counts.latency),
+            ("the bare echo", &counts.echo),
+            ("a bare read of 4 KiB", &counts.device),
+        ] {
             println!(
                 "| {what}, ms: p50 / p99 / most | {:.1} / {:.1} / {:.1} |",
                 ms(histogram, 0.5),
