@@ -299,6 +299,7 @@ fn turn(
     let peak = rig.peak()?;
     let window = options.window(peak)?;
     eprintln!("  peak {peak:.0}/s; {:.0} s each at {:.0}/s", window.length.as_secs_f64(), window.rate);
+    rig.rehearse(window.rate)?;
     let mut turn = Turn { system, round, peak, window, cells: Vec::new(), bare: None };
     for scenario in options.scenarios() {
         let cell = calmest(&mut rig, scenario, &turn.window)?;

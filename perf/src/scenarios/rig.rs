@@ -7,10 +7,10 @@ use anyhow::{Context, Result, ensure};
 use hedgerow_engine::shell::settings::SHARD_BYTES_MIN;
 use hedgerow_wire::frame::Status;
 
-use super::Scenarios;
 use super::faults::Trouble;
 use super::settle::settle;
 use super::systems::System;
+use super::{Scenarios, UNDER_WAY};
 use crate::bare_server::write_zeroes;
 use crate::clock;
 use crate::figures::start_daemon;
@@ -33,6 +33,8 @@ const ROOM: f64 = 1.6;
 const REDUNDANCY_MAX: f64 = 2.0;
 /// Connections and depths of which the best is a system's peak.
 const SWEEP: [(usize, usize); 2] = [(8, 4), (16, 8)];
+/// How long the load of the scenarios is rehearsed.
+const REHEARSAL_SECONDS: f64 = 8.0;
 /// Full devices have been written so many times over.
 const FULLS: f64 = 1.2;
 /// What is read of them is the newest so great a share of what they can hold.
@@ -164,6 +166,17 @@ impl<'a> Rig<'a> {
         }
         self.settle()?;
         Ok(peak)
+    }
+
+    /// Asks at the rate of the scenarios for a while, uncounted: what is new to a daemon, and to the machine below it
+    /// (memory that it has not touched yet), is not the healthy window's, which comes first.
+    pub fn rehearse(&mut self, rate: f64) -> Result<()> {
+        let seconds = if self.options.quick { 0.1 } else { REHEARSAL_SECONDS };
+        let (connections, depth) = UNDER_WAY;
+        let plan = Plan { rate: Some(rate), ..closed(connections, depth, seconds) };
+        let mut gets = self.gets();
+        measure(self.server()?, &plan, &mut gets, self.pattern)?;
+        Ok(())
     }
 
     /// Makes the daemon what a scenario wants, and says what it is to be asked. How long a cold start took.
