@@ -9,6 +9,8 @@ use std::rc::Rc;
 use glommio::io::{DmaBuffer, DmaFile, OpenOptions};
 
 use super::buffers::{DeviceBuffer, DmaBuffers};
+use super::limits::DEVICE_READS_MAX;
+use super::permits::Permits;
 use crate::slab::{Effect, IoError, IoId, IoResult};
 
 /// Why a device cannot be opened.
@@ -124,6 +126,8 @@ fn prepare(path: &Path, size: u64) -> Result<u64, DeviceError> {
 pub struct Device {
     file: DmaFile,
     path: PathBuf,
+    /// Turns to read.
+    reads: Rc<Permits>,
 }
 
 fn io_error(error: &glommio::GlommioError<()>) -> IoError {
@@ -141,7 +145,7 @@ impl Device {
         let file = OpenOptions::new().read(true).write(true).dma_open(path).await.map_err(|e| {
             DeviceError::Io { path: path.to_owned(), action: "open it O_DIRECT", source: e.into() }
         })?;
-        Ok(Device { file, path: path.to_owned() })
+        Ok(Device { file, path: path.to_owned(), reads: Permits::new(DEVICE_READS_MAX) })
     }
 
     /// The device's path.
@@ -153,7 +157,9 @@ impl Device {
     pub async fn perform(&self, effect: DeviceEffect) -> (IoId, IoResult<DmaBuffers>) {
         match effect {
             DeviceEffect::Read { io, offset, len } => {
+                let turn = self.reads.take().await;
                 let read = self.file.read_at_aligned(offset, len).await;
+                drop(turn);
                 let result = read.map_err(|e| io_error(&e)).and_then(|buffer| {
                     if buffer.len() == len {
                         Ok(DeviceBuffer::Read(buffer))

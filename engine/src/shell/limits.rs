@@ -78,6 +78,9 @@ pub const HOUSEKEEPING: Duration = Duration::from_millis(50);
 /// different ones, so that they do not fall together.
 pub const WATCH_PERIODS: [Duration; 3] =
     [Duration::from_micros(1000), Duration::from_micros(1300), Duration::from_micros(1700)];
+/// Reads of one shard that the kernel has at a time; the others wait here. A device that is a file has one queue for
+/// all of its users, and a core that hands it more than fits (256 here) waits in the system call, past every deadline.
+pub const DEVICE_READS_MAX: usize = 32;
 /// How long a core that has nothing to do any more looks for something before it sleeps.
 pub const SPIN: Duration = Duration::from_micros(200);
 /// How long a turn takes: too short for anything but the way through the runtime; no time at all would be over at
