@@ -70,6 +70,9 @@ pub struct Chaos {
     /// The daemon that is started
     #[command(flatten)]
     daemon: DaemonBinary,
+    /// Late answers are counted, and break no promise: for machines that others use
+    #[arg(long)]
+    tolerate_late: bool,
     /// Say it in JSON
     #[arg(long)]
     json: bool,
@@ -207,7 +210,7 @@ fn harm_and_judge(options: &Chaos, folder: &Path) -> Result<Outcome> {
             evicted += slabs;
             fault_hits += hits;
         }
-        Ok(Outcome { counts, harms, evicted, fault_hits })
+        Ok(Outcome { counts, harms, late_counts: !options.tolerate_late, evicted, fault_hits })
     })
 }
 

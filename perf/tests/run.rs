@@ -196,7 +196,7 @@ fn chaos(folder: &Path, arguments: &[&str]) -> Output {
 #[test]
 fn a_short_chaos_run_keeps_every_promise() {
     let folder = folder();
-    let output = chaos(folder.path(), &["--minutes", "0.3"]);
+    let output = chaos(folder.path(), &["--minutes", "0.3", "--tolerate-late"]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stdout));
     let found = json(&output);

@@ -160,6 +160,8 @@ pub struct Outcome {
     pub counts: Counts,
     /// By kind.
     pub harms: Vec<(Harm, Harmed)>,
+    /// Whether late answers break a promise: on a machine that others use, they need not be the daemon's.
+    pub late_counts: bool,
     /// Slabs that were evicted: what was in them is no longer promised.
     pub evicted: u64,
     /// Operations of shards that were struck by injected faults.
@@ -177,7 +179,7 @@ impl Outcome {
             ("acknowledged and lost", counts.found(Finding::Lost)),
             ("acknowledged and not readable again", unreadable as u64),
             ("refused, yet done", counts.found(Finding::Refused)),
-            ("late answers", counts.late),
+            ("late answers", if self.late_counts { counts.late } else { 0 }),
             ("never answered", counts.never_answered),
             ("connections broken without a kill", counts.broken_connections),
             ("slabs evicted (the files are too small for this load)", self.evicted),
