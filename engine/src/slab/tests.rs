@@ -2,6 +2,7 @@
 
 mod crash;
 mod damage;
+mod every_crash;
 mod evict;
 mod lend;
 mod model;
