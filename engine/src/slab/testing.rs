@@ -97,6 +97,22 @@ impl World {
         }
     }
 
+    /// The same machine later, with a device that a crash has left as `image`.
+    pub(crate) fn after(&self, image: Vec<u8>, snapshot: Option<Vec<u8>>) -> World {
+        World {
+            device: Device::of_image(image, self.config.slab_len),
+            config: self.config.clone(),
+            store: None,
+            now: self.now,
+            answers: HashMap::new(),
+            evicted: Vec::new(),
+            rng: SmallRng::seed_from_u64(1),
+            snapshot,
+            shuffle: false,
+            next_token: 1,
+        }
+    }
+
     /// Opens the device, with the snapshot if there is one.
     pub(crate) fn open(&mut self) -> Result<super::OpenProgress, OpenError> {
         let mut opening = self.begin_open();

@@ -34,8 +34,8 @@ pub(crate) enum Crash {
 /// A device in memory.
 pub(crate) struct Device {
     pub(crate) bytes: Vec<u8>,
-    durable: Vec<u8>,
-    unflushed: Vec<(u64, Rc<[u8]>)>,
+    pub(crate) durable: Vec<u8>,
+    pub(crate) unflushed: Vec<(u64, Rc<[u8]>)>,
     pub(crate) under_way: Vec<(IoId, Op)>,
     /// Operations completed.
     pub(crate) completed: u64,
@@ -67,6 +67,14 @@ impl Device {
             generations: HashMap::new(),
             slab_len: u64::from(slab_len),
         }
+    }
+
+    /// A device that a crash has left as `image`.
+    pub(crate) fn of_image(image: Vec<u8>, slab_len: u32) -> Device {
+        let mut device = Device::new(0, slab_len);
+        device.durable = image.clone();
+        device.bytes = image;
+        device
     }
 
     /// Takes an operation; gives an effect back that is none.
