@@ -98,7 +98,7 @@ mod tests {
             "server_cpu_us": 50.0, "steal_share": 0.0, "others_share": 0.0, "stages_us": [["receive", 2.0], ["rest", 40.0]],
         });
         if order == 0 {
-            record["bare"] = json!({ "p999_of_bare": 1.75 });
+            record["bare"] = json!({ "p999_of_bare_together": 1.75 });
         }
         record
     }
