@@ -218,7 +218,7 @@ fn a_chaos_run_notices_what_is_planted() {
     for (plant, noticed) in [
         ("wrong", "wrong bytes"),
         ("old", "older than acknowledged"),
-        ("lost", "acknowledged"),
+        ("lost", "acknowledged and lost"),
         ("late", "late answers"),
     ] {
         let folder = folder();

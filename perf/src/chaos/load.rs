@@ -135,7 +135,7 @@ impl<'a> Generator<'a> {
     ) -> Generator<'a> {
         let member = |(number, connector)| Member {
             set: b'a' + number as u8,
-            record: Record::new(b'a' + number as u8, load.objects),
+            record: Record::new(b'a' + number as u8, load.objects + 1),
             put_bytes: 0,
             connector,
             links: Vec::new(),
@@ -228,7 +228,9 @@ impl<'a> Generator<'a> {
             self.next_arrival_ns = now;
             self.spoil(now);
         }
-        let left = (0..self.load.objects).map(|object| (object, now)).collect();
+        // One more is there by the record only.
+        let planted = u64::from(class == Class::Probe && self.load.plant == Some(Plant::Lost));
+        let left = (0..self.load.objects + planted).map(|object| (object, now)).collect();
         self.members[daemon].sweep = Some(Sweep { class, since_ns: now, left, under_way: 0 });
     }
 
@@ -238,7 +240,7 @@ impl<'a> Generator<'a> {
         match self.load.plant {
             Some(Plant::Wrong) => record.plant_other_bytes(0),
             Some(Plant::Old) => record.plant_write(0, now),
-            Some(Plant::Lost) => record.plant_write(self.load.objects - 1, now),
+            Some(Plant::Lost) => record.plant_write(self.load.objects, now),
             Some(Plant::Late) | None => {}
         }
     }
