@@ -1,4 +1,8 @@
-//! Write the superblock, then flush it.
+//! Flush, write the superblock, flush it.
+//!
+//! The first flush is for what takes the place of what the superblock lets go: newer versions, and parts that
+//! eviction has put elsewhere. With the power they would else go, and the superblock that says that the old place
+//! holds nothing might be there.
 //!
 //! One write at a time. A write that fails is made again to the same copy, so that of the three copies
 //! never more than one is in doubt.
@@ -22,7 +26,16 @@ const _: () = assert!(GENERATIONS_AHEAD > 2 * super::layout::SLABS_MAX as u64);
 pub(super) struct Persist {
     superblock: Superblock,
     purpose: Purpose,
-    flushing: bool,
+    step: Step,
+}
+
+/// What the device is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Step {
+    /// Making durable what was written before.
+    FlushBefore,
+    Write,
+    FlushAfter,
 }
 
 /// What a superblock write is for.
@@ -49,11 +62,19 @@ impl<D: Buffers> Store<D> {
             clean_nonce: if purpose == Purpose::Close { sequence } else { 0 },
             ..self.superblock
         };
+        self.persist_step(Persist { superblock, purpose, step: Step::FlushBefore });
+    }
+
+    fn persist_step(&mut self, persist: Persist) {
+        let (superblock, step) = (persist.superblock, persist.step);
+        self.persist = Some(persist);
+        let io = self.start(Io::Persist);
+        if step != Step::Write {
+            return self.out.push_back(Effect::Flush { io });
+        }
         let buf = encode(&mut self.buffers, &superblock);
-        self.persist = Some(Persist { superblock, purpose, flushing: false });
         self.counters.superblock_writes += 1;
         self.counters.bytes_written += BLOCK_LEN as u64;
-        let io = self.start(Io::Persist);
         self.out.push_back(Effect::Write { io, offset: superblock.offset(), buf });
     }
 
@@ -64,18 +85,20 @@ impl<D: Buffers> Store<D> {
         }
     }
 
-    /// The write or the flush is done.
+    /// A flush or the write is done.
     pub(super) fn persist_step_done(&mut self, result: Result<(), IoError>, now: Now) {
         let Some(persist) = self.persist.take() else { panic!("no superblock write is under way") };
         if let Err(error) = result {
             self.write_failed(error, now);
             return self.persist_failed(persist.purpose, now);
         }
-        if !persist.flushing {
-            self.persist = Some(Persist { flushing: true, ..persist });
-            let io = self.start(Io::Persist);
-            self.out.push_back(Effect::Flush { io });
-            return;
+        let next = match persist.step {
+            Step::FlushBefore => Some(Step::Write),
+            Step::Write => Some(Step::FlushAfter),
+            Step::FlushAfter => None,
+        };
+        if let Some(step) = next {
+            return self.persist_step(Persist { step, ..persist });
         }
         self.superblock = persist.superblock;
         self.health.write_errors = 0;

@@ -63,8 +63,11 @@ pub(super) enum Io {
         offset: u64,
     },
     First(u32),
-    /// The last block of a slab whose first ones tell nothing.
-    Last(u32),
+    /// The last block of a slab whose first ones tell nothing; `blank` if its header is.
+    Last {
+        slab: u32,
+        blank: bool,
+    },
     Tail(u32),
     Contents(u32, SlabTrailer),
     Scan {
@@ -229,7 +232,7 @@ impl<D: Buffers> Opening<D> {
                 self.fail(OpenError::Io { action: "read the superblock", offset: 0, error });
             }
             (Io::First(slab), IoResult::Read(result)) => self.first_read(slab, result),
-            (Io::Last(slab), IoResult::Read(result)) => self.last_read(slab, result),
+            (Io::Last { slab, blank }, IoResult::Read(result)) => self.last_read(slab, blank, result),
             (Io::Tail(slab), IoResult::Read(result)) => self.tail_read(slab, result, None),
             (Io::Contents(slab, trailer), IoResult::Read(result)) => {
                 self.tail_read(slab, result, Some(trailer));

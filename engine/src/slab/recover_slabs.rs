@@ -40,24 +40,24 @@ impl<D: Buffers> Opening<D> {
     pub(super) fn first_read(&mut self, slab: u32, result: Result<D::Read, IoError>) {
         let superblock = self.sb();
         let known = result.as_ref().map(|bytes| generation_of(bytes.as_ref(), &superblock, slab));
-        if matches!(known, Ok(First::Blank)) {
-            return self.pump_firsts();
-        }
         if let Ok(First::Generation(generation)) = known {
             self.note_generation(slab, generation);
             return self.pump_firsts();
         }
         let end = slab_start(slab + 1, superblock.slab_len);
-        self.read(Io::Last(slab), end - BLOCK_LEN as u64, BLOCK_LEN);
+        let blank = matches!(known, Ok(First::Blank));
+        self.read(Io::Last { slab, blank }, end - BLOCK_LEN as u64, BLOCK_LEN);
     }
 
-    pub(super) fn last_read(&mut self, slab: u32, result: Result<D::Read, IoError>) {
+    /// The trailer is read of a slab whose first blocks tell nothing. If it does not either, and the header is
+    /// `blank`, nothing was ever completed there.
+    pub(super) fn last_read(&mut self, slab: u32, blank: bool, result: Result<D::Read, IoError>) {
         let shard_id = self.sb().shard_id;
         let trailer = result.ok().and_then(|bytes| SlabTrailer::decode(bytes.as_ref()));
         if let Some(trailer) = trailer.filter(|trailer| trailer.shard_id == shard_id && trailer.slab == slab)
         {
             self.note_generation(slab, trailer.generation);
-        } else {
+        } else if !blank {
             // It holds something, of a generation that nothing tells.
             self.damage_found();
         }
@@ -227,7 +227,7 @@ fn data_end(entries: &[ContentsEntry]) -> u32 {
 
 /// What the first blocks of a slab tell.
 enum First {
-    /// Nothing was ever written there by this shard.
+    /// Nothing, and the header is blank.
     Blank,
     Generation(u64),
     Unknown,
@@ -235,9 +235,7 @@ enum First {
 
 fn generation_of(bytes: &[u8], superblock: &Superblock, slab: u32) -> First {
     let header = &bytes[..BLOCK_LEN];
-    if header.iter().all(|&byte| byte == 0) {
-        return First::Blank;
-    }
+    let blank = header.iter().all(|&byte| byte == 0);
     if let Some(header) = SlabHeader::decode(header) {
         let ours = header.shard_id == superblock.shard_id && header.slab == slab;
         return if ours { First::Generation(header.generation) } else { First::Unknown };
@@ -248,6 +246,7 @@ fn generation_of(bytes: &[u8], superblock: &Superblock, slab: u32) -> First {
         {
             First::Generation(head.place.slab_generation)
         }
+        _ if blank => First::Blank,
         _ => First::Unknown,
     }
 }

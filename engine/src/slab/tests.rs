@@ -3,6 +3,7 @@
 mod backlog;
 mod crash;
 mod damage;
+mod every_byte;
 mod every_crash;
 mod evict;
 mod lend;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hedgerow_wire::limits::TOMBSTONE_KEEP_US;
 use hedgerow_wire::part::{PartAnswer, PartMeta, PartWrite, Standing, WritePurpose};
-use hedgerow_wire::{Record, Version};
+use hedgerow_wire::{AckLevel, Record, Version};
 use rand::Rng;
 
 use crate::slab::evict::{Fate, Life, fate};
@@ -135,6 +135,45 @@ fn a_slab_that_was_let_go_holds_nothing_after_a_crash_though_nothing_was_written
         world.crash(crash);
         assert_eq!((generation, world.held(&name(1, 0))), (1, None), "slab 0 was not used again");
     }
+}
+
+#[test]
+fn the_power_takes_nothing_whose_old_place_is_let_go() {
+    let mut world = world();
+    let kept = PartMeta { pinned: true, ..part(&name(1, 0), world.version(1), 1000) };
+    let replaced = [part(&name(2, 0), world.version(1), 1000), part(&name(2, 0), world.version(2), 2000)];
+    for meta in [&kept, &replaced[0]] {
+        assert_eq!(world.write(&PartWrite { ack: AckLevel::Synced, ..put(meta) }), PartAnswer::Stored);
+    }
+    let (mut written_anew, mut superblocks) = (false, 0);
+    for key in 10..200 {
+        // The newer version is in the open slab when the first slab goes.
+        if !written_anew && world.stats().slabs_free <= u64::from(world.config.free_slabs_target) {
+            world.begin_write(&put(&replaced[1]));
+            written_anew = true;
+        }
+        world.begin_write(&put(&part(&name(key, 0), world.version(0), 16_000)));
+        while world.step() {
+            let superblock = world.device.under_way.iter().find_map(|(_, op)| match op {
+                Op::Write { offset, buf } if *offset < SLABS_START => Some((*offset as usize, buf.clone())),
+                _ => None,
+            });
+            let Some((offset, block)) = superblock else { continue };
+            superblocks += 1;
+            // The superblock is all that is left of what was not flushed.
+            let mut image = world.device.durable.clone();
+            image[offset..offset + block.len()].copy_from_slice(&block);
+            let mut after = world.after(image, None);
+            after.open().expect("opens");
+            for key in [1, 2] {
+                assert!(after.held(&name(key, 0)).is_some(), "key {key} at superblock {superblocks}");
+            }
+        }
+        if superblocks > 0 && world.stats().slabs_evicted > 1 {
+            break;
+        }
+    }
+    assert!(written_anew && superblocks > 0, "{superblocks}");
 }
 
 #[test]

@@ -209,3 +209,22 @@ fn what_the_power_took_with_it_is_no_damage() {
     world.crash(Crash::Kill);
     assert!(unsure(&mut world));
 }
+
+#[test]
+fn a_slab_whose_header_was_zeroed_is_not_taken_for_blank() {
+    for blocks in [1, 2, 8] {
+        // A sealed slab is known by its first part, or its trailer; the open one by its first part.
+        for (slab, parts) in [(0, 100), (0, PARTS)].into_iter().take(if blocks == 1 { 2 } else { 1 }) {
+            let mut world = World::new(8, 256 << 10, 3, |config| config.commit_len_max = 16 << 10);
+            for key in 0..parts {
+                world.put(&part(&name(key, 0), world.version(u64::from(key)), LEN));
+            }
+            let start = crate::slab::layout::slab_start(slab, 256 << 10) as usize;
+            world.device.bytes[start..][..blocks * 4096].fill(0);
+            world.crash(Crash::Kill);
+            let lost =
+                (0..parts).filter(|&key| !matches!(world.read(&name(key, 0)), PartAnswer::Part { .. }));
+            assert_eq!(lost.count(), blocks.saturating_sub(1).div_ceil(2), "{blocks} blocks, {parts} parts");
+        }
+    }
+}
