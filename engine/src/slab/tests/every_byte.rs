@@ -92,8 +92,13 @@ impl Shard {
     }
 }
 
+/// Ranges of an image, each with what lies there.
+type Regions = Vec<(Range<usize>, &'static str)>;
+/// Keys, and where their parts lie.
+type Places = Vec<(u32, Range<usize>)>;
+
 /// What stands where.
-fn regions(world: &mut World, image: &[u8]) -> (Vec<(Range<usize>, &'static str)>, Vec<(u32, Range<usize>)>) {
+fn regions(world: &mut World, image: &[u8]) -> (Regions, Places) {
     let shard_id = world.store().superblock.shard_id;
     let mut regions = vec![(0..3 * BLOCK_LEN, "superblock")];
     let mut places = Vec::new();
