@@ -9,9 +9,10 @@ use hedgerow_client::Client;
 use rand::Rng;
 
 use crate::content::{content, random};
-use crate::harness::{Daemon, Setup, counter};
+use crate::harness::{Daemon, Setup, counter, shard_stats};
 
-const KEYS: u64 = 120;
+/// Of each kind: more than a hundred parts on each shard.
+const KEYS: u64 = 48;
 const SHARDS: usize = 6;
 /// Bytes of a shard's file that hold something, the first two slabs among them.
 const USED: usize = 66 << 20;
@@ -169,7 +170,9 @@ async fn exchange(clean: bool) {
         let daemon = setup.start();
         let client = daemon.client().await;
         let found = check(&client).await;
-        let mut how: Vec<String> = ["set aside", "formatted"]
+        let parts = shard_stats(&client, ((victim + 1) % SHARDS) as u16).await.parts;
+        assert!(parts >= 100, "{parts} parts on a shard");
+        let mut how: Vec<String> = ["set aside", "devices formatted"]
             .into_iter()
             .filter(|text| daemon.said(text))
             .map(|text| format!("said at start: {text}"))
@@ -188,7 +191,7 @@ async fn exchange(clean: bool) {
         );
         assert_eq!((found.old_as_new, found.wrong), (0, 0), "{what}: {found:?}");
         assert_eq!(found.right, 3 * KEYS, "{what}: one shard of six costs nothing: {found:?}");
-        let refused = [Damage::OtherDaemon, Damage::OtherShard].contains(&kind);
+        let refused = [Damage::OtherDaemon, Damage::OtherShard, Damage::Halved].contains(&kind);
         assert_eq!(daemon.said("set aside"), refused, "{what}: {:?}", daemon.said);
         end(daemon, clean);
         fs::remove_dir_all(setup.data()).unwrap();
