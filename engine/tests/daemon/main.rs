@@ -22,6 +22,7 @@ mod crash;
 mod damage;
 mod deadlines;
 mod eviction;
+mod exchanged;
 mod faults;
 mod harness;
 mod parts;
