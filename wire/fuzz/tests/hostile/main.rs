@@ -2,7 +2,8 @@
 //!
 //! `HEDGEROW_MUTATIONS=1000000 cargo test --release -p hedgerow-fuzz` draws more of them than the ordinary test.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used)] // what fails here fails the test
+#![allow(clippy::print_stdout)] // seeds and inputs are for whoever reads what failed
 
 mod allocations;
 mod corpus;
