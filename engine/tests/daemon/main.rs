@@ -35,5 +35,4 @@ mod startup;
 mod stat;
 mod stop;
 mod stuck;
-mod versions;
 mod write_through;
