@@ -1,14 +1,14 @@
-//! Mailboxes between two cores: nanoseconds for a message there and back, and for one of many in one direction.
+//! Mailboxes between two cores: nanoseconds for a message there and back, and for one of many in one direction:
+//! the median [quartiles] of the samples.
 //!
 //! `cargo bench -p hedgerow-perf --bench mailbox`; it needs two cores. "awake": both cores look for work all the time,
 //! as those of a busy daemon do. "asleep": each has gone to sleep when the message comes, and is woken through its
 //! ring; that is mostly the machine's price of a wake-up.
-#![allow(missing_docs, reason = "criterion's macros make public items")]
+#![allow(clippy::print_stdout, reason = "what it measures")]
 
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use glommio::channels::shared_channel::{self, ConnectedReceiver, SharedReceiver, SharedSender};
 use glommio::{LocalExecutorBuilder, Placement};
 use hedgerow_engine::shell::limits::{MAILBOX_MESSAGES, SPIN_RUNTIME, TURN};
@@ -16,6 +16,12 @@ use hedgerow_engine::shell::mailbox::Outbox;
 
 /// About as large as a question to a shard.
 type Letter = [u64; 16];
+
+/// Samples, and letters of each.
+const SAMPLES: usize = 40;
+const LETTERS: u64 = 5_000;
+/// In place of a letter's number: the last one of all.
+const GOODBYE: u64 = 0;
 
 /// What goes between the cores.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -59,56 +65,52 @@ fn core<T: Send + 'static>(
     builder.spawn(run).expect("a core's executor")
 }
 
-/// How long so many letters take.
-fn exchange(count: u64, what: Exchange, awake: bool) -> Duration {
+/// Nanoseconds a letter, of each sample. Both cores run through all of them: starting one costs more than a sample.
+fn exchange(what: Exchange, awake: bool) -> Vec<f64> {
     let (there, from_there) = shared_channel::new_bounded(MAILBOX_MESSAGES);
     let (back, from_back) = shared_channel::new_bounded(MAILBOX_MESSAGES);
+    let answered = move |number: u64| what == Exchange::Turns || number == LETTERS;
     let echo = core(1, awake, (back, from_there), async move |outbox, receiver| {
-        for number in 1..=count {
+        loop {
             let letter = receiver.recv().await.expect("a letter");
-            if what == Exchange::Turns || number == count {
-                outbox.send(letter);
+            match letter[0] {
+                GOODBYE => break,
+                number if answered(number) => outbox.send(letter),
+                _ => {}
             }
         }
-        // Until the last one was taken.
-        receiver.recv().await
     });
     #[allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
     let timed = core(0, awake, (there, from_back), async move |outbox, receiver| {
-        let start = Instant::now();
-        for number in 1..=count {
-            outbox.send([number; 16]);
-            if what == Exchange::Turns || number == count {
-                let letter = receiver.recv().await.expect("an answer");
-                assert_eq!(letter[0], number);
+        let mut samples = Vec::new();
+        for _ in 0..SAMPLES {
+            let start = Instant::now();
+            for number in 1..=LETTERS {
+                outbox.send([number; 16]);
+                if answered(number) {
+                    let letter = receiver.recv().await.expect("an answer");
+                    assert_eq!(letter[0], number);
+                }
             }
+            samples.push(start.elapsed().as_nanos() as f64 / LETTERS as f64);
         }
-        start.elapsed()
+        outbox.send([GOODBYE; 16]);
+        samples
     });
-    let elapsed = timed.join().expect("the first core");
+    let samples = timed.join().expect("the first core");
     echo.join().expect("the second core");
-    elapsed
+    samples
 }
 
-fn mailbox(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("mailbox");
-    group.throughput(Throughput::Elements(1));
+fn main() {
     for (name, what, awake) in [
         ("there and back, awake", Exchange::Turns, true),
         ("there and back, asleep", Exchange::Turns, false),
         ("one of many, awake", Exchange::Stream, true),
     ] {
-        group.bench_function(name, |bencher| bencher.iter_custom(|count| exchange(count, what, awake)));
+        let mut samples = exchange(what, awake);
+        samples.sort_by(f64::total_cmp);
+        let [low, median, high] = [1, 2, 3].map(|quarter| samples[SAMPLES * quarter / 4]);
+        println!("{name:24} {median:8.0} ns a letter [{low:.0}..{high:.0}]");
     }
-    group.finish();
 }
-
-criterion_group! {
-    name = benches;
-    config = Criterion::default()
-        .warm_up_time(Duration::from_millis(200))
-        .measurement_time(Duration::from_secs(1))
-        .sample_size(20);
-    targets = mailbox
-}
-criterion_main!(benches);
