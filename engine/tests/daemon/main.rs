@@ -35,4 +35,5 @@ mod startup;
 mod stat;
 mod stop;
 mod stuck;
+mod versions;
 mod write_through;
