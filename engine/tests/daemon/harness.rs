@@ -343,8 +343,18 @@ pub fn eventually<T, F: Future<Output = Option<T>>>(
 
 /// Injects a fault into every operation of a shard.
 pub async fn inject(client: &Client, shard: u16, kind: FaultKind, duration: Duration) -> u64 {
-    let duration_ms = duration.as_millis() as u32;
-    let fault = Fault { place: FaultPlace::Shard(shard), kind, share_ppm: Fault::SHARE_ALL_PPM, duration_ms };
+    inject_at(client, FaultPlace::Shard(shard), kind, Fault::SHARE_ALL_PPM, duration).await
+}
+
+/// Injects a fault into a share of what is done in a place.
+pub async fn inject_at(
+    client: &Client,
+    place: FaultPlace,
+    kind: FaultKind,
+    share_ppm: u32,
+    duration: Duration,
+) -> u64 {
+    let fault = Fault { place, kind, share_ppm, duration_ms: duration.as_millis() as u32 };
     client.fault(&FaultRequest::Inject(fault)).await.unwrap().id
 }
 
