@@ -12,6 +12,7 @@ use hedgerow_wire::limits::FAULTS_MAX;
 use crate::content::{assert_same, content};
 use crate::harness::{
     Daemon, Setup, complete, counter, eventually, heal, inject, inject_at, shard_stats, stall, wait_complete,
+    wait_complete_by,
 };
 
 /// Longer than any test.
@@ -239,7 +240,11 @@ async fn writes_that_two_targets_tear_are_found_and_repaired() {
             let (_setup, daemon) = torn(&pair, killed).await;
             let client = daemon.client().await;
             check(&client, &format!("torn at {pair:?}, killed: {killed}")).await;
-            wait_all_complete(&client).await;
+            // Parity, too, is found to be torn when it is read.
+            for len in LENGTHS {
+                let all = client.request().read_policy(ReadPolicy::All);
+                wait_complete_by(&client, &all, &format!("object-{len}")).await;
+            }
             check(&client, &format!("torn at {pair:?} and repaired, killed: {killed}")).await;
             let before = client.get("before").await.unwrap().unwrap();
             assert_same("before", &before.bytes, &content(3, 50_000));

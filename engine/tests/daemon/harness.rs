@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use hedgerow_client::messages::{
     Fault, FaultKind, FaultPlace, FaultRequest, PartState, ShardState, ShardStats, StatAnswer, StatsAnswer,
 };
-use hedgerow_client::{Client, Code};
+use hedgerow_client::{Client, Code, Request};
 use tempfile::TempDir;
 
 /// Only a hang takes so long.
@@ -400,11 +400,16 @@ pub fn complete(stat: &StatAnswer) -> bool {
 
 /// Waits until every part of an object is where it belongs.
 pub async fn wait_complete(client: &Client, key: &str) {
+    wait_complete_by(client, &client.request(), key).await;
+}
+
+/// The same, with reads of this kind: what is missing is found by those that ask for it.
+pub async fn wait_complete_by(client: &Client, reads: &Request, key: &str) {
     let mut last = None;
     let begun = Instant::now();
     while begun.elapsed() < BOUND {
         // A read finds what is missing.
-        let _ = client.get(key).await;
+        let _ = reads.get(key).await;
         match client.stat(key).await {
             Ok(Some(stat)) if complete(&stat) => return,
             other => last = Some(other),
