@@ -10,7 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -65,8 +65,6 @@ pub struct Shared {
     pub reasons: OnceLock<Vec<String>>,
     /// Connections of all cores.
     pub connections: AtomicUsize,
-    /// Faults that were injected.
-    pub faults_injected: AtomicU64,
     /// Cores that have finished what was under way when the daemon was told to stop.
     pub drained: AtomicUsize,
 }

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -188,7 +188,6 @@ fn share(settings: Settings, daemon_id: u128, address: SocketAddr, device_bytes:
         address,
         reasons: OnceLock::new(),
         connections: AtomicUsize::new(0),
-        faults_injected: AtomicU64::new(0),
         drained: AtomicUsize::new(0),
         settings,
     }

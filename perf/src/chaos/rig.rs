@@ -196,6 +196,11 @@ impl Rig {
                 done.listening = self.launch()?;
                 return Ok(done);
             }
+            Harm::Shard(FaultKind::Torn) => {
+                self.tell(Told::Harmed(self.number, episode.shard));
+                self.inject(episode, FaultPlace::Shard(episode.shard), FaultKind::Torn)?;
+                self.tell(Told::Harmed(self.number, episode.shard));
+            }
             Harm::Shard(kind) => self.inject(episode, FaultPlace::Shard(episode.shard), kind)?,
             Harm::Answers(kind) => {
                 self.tell(Told::Struck(self.number));

@@ -71,6 +71,12 @@ impl Harm {
         }
     }
 
+    /// Whether a shard loses something for good.
+    pub fn lasts(self) -> bool {
+        let torn = matches!(self, Harm::Shard(FaultKind::Torn));
+        torn || matches!(self, Harm::Overwrite | Harm::OverwriteTwo | Harm::Truncate)
+    }
+
     /// As people call it.
     pub fn name(self) -> String {
         let name = match self {
@@ -132,7 +138,7 @@ pub fn schedule(seed: u64, total: Duration, daemons: usize, shards: u16) -> Vec<
         for (place, harm) in order.into_iter().enumerate() {
             let daemon = (round + place) % daemons;
             let shard = match harm {
-                Harm::Overwrite | Harm::OverwriteTwo | Harm::Truncate => harmed[daemon],
+                harm if harm.lasts() => harmed[daemon],
                 Harm::DiskFull => FULL_SHARD,
                 _ => random.below(u64::from(shards)) as u16,
             };
@@ -175,7 +181,7 @@ mod tests {
         for seed in 0..20 {
             let mut shards = [None; 2];
             for episode in schedule(seed, Duration::from_secs(900), 2, 6) {
-                if matches!(episode.harm, Harm::Overwrite | Harm::Truncate) {
+                if episode.harm.lasts() {
                     let first = *shards[episode.daemon].get_or_insert(episode.shard);
                     assert_eq!(first, episode.shard);
                 }

@@ -1,7 +1,7 @@
 //! Requests that inject, list and end faults.
 
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hedgerow_wire::frame::{FrameHeader, Op, Status};
@@ -14,6 +14,9 @@ use super::super::connection::Connection;
 use super::super::control::{body_of, on_core, send_message};
 use super::super::core::Core;
 use super::{Faults, Injected};
+
+/// Faults that were injected into this process: the next one's number is one more.
+static INJECTED: AtomicU64 = AtomicU64::new(0);
 
 /// Answers a fault request.
 pub async fn answer(connection: &Rc<Connection>, header: &FrameHeader, body: &[u8]) {
@@ -86,7 +89,7 @@ async fn inject(core: &Rc<Core>, fault: Fault) -> Result<u64, String> {
         FaultKind::Stall { stall_ms } => stall_ms.min(fault.duration_ms),
         _ => fault.duration_ms,
     };
-    let id = core.shared.faults_injected.fetch_add(1, Ordering::Relaxed) + 1;
+    let id = INJECTED.fetch_add(1, Ordering::Relaxed) + 1;
     let until = clock::timestamp() + Duration::from_millis(u64::from(lasts_ms));
     let injected = Injected { id, fault, until, hits: 0 };
     let FaultPlace::Shard(shard) = fault.place else {
