@@ -2,7 +2,7 @@
 //!
 //! `codec`, `ring`, `coordinator`, `memory` and `slab` are state machines without I/O, clock or
 //! randomness of their own; `shell` (feature `shell`) is the only place that knows glommio and puts
-//! them together.
+//! them together. `sim` (feature `sim`) puts the same machines into a simulated world.
 
 pub mod codec;
 pub mod coordinator;
@@ -10,4 +10,6 @@ pub mod memory;
 pub mod ring;
 #[cfg(feature = "shell")]
 pub mod shell;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 pub mod slab;
