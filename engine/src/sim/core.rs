@@ -85,6 +85,8 @@ pub(super) struct Core {
     turn_is_due: bool,
     next_deadline: Timestamp,
     armed: Timestamp,
+    /// Number of the timer that was set last.
+    timer: u64,
 }
 
 /// In the high half of the tokens of other members' requests; those of the coordinator have none.
@@ -118,6 +120,7 @@ impl Core {
             turn_is_due: false,
             next_deadline: Timestamp::NEVER,
             armed: Timestamp::NEVER,
+            timer: 0,
         }
     }
 
@@ -152,15 +155,19 @@ impl Core {
             // A timer wakes a little late, and never at once.
             let late = site.env.draw_us(60) + std::time::Duration::from_micros(1);
             self.armed = wake;
-            let event = Event::Timer { member: self.id, life: self.life };
+            self.timer += 1;
+            let event = Event::Timer { member: self.id, life: self.life, number: self.timer };
             site.env.schedule(wake.max(now.mono) + late, event);
         }
     }
 
-    /// The timer that was armed is due.
-    pub(super) fn timer(&mut self, site: &mut Site<'_>) {
-        self.armed = Timestamp::NEVER;
-        self.pump(site);
+    /// A timer is due; unless another one was set since.
+    pub(super) fn timer(&mut self, number: u64, site: &mut Site<'_>) {
+        if number == self.timer {
+            self.armed = Timestamp::NEVER;
+            site.env.trace.line(site.env.now, format_args!("{} timer", self.id));
+            self.pump(site);
+        }
     }
 
     /// Carries what there is once around; whether there was anything.

@@ -41,8 +41,8 @@ pub(super) enum Event {
     Reset { member: u8, life: u32, peer: u8 },
     /// Somebody sees to a member whose devices could not all be opened, and starts it again.
     Restart { member: u8, life: u32 },
-    /// A state machine wants to be ticked.
-    Timer { member: u8, life: u32 },
+    /// A state machine wants to be ticked, if this is still the timer that was set last.
+    Timer { member: u8, life: u32, number: u64 },
     /// The next task runs.
     Turn { member: u8, life: u32 },
 }
@@ -56,7 +56,7 @@ impl Event {
             Event::Io { member, life, .. }
             | Event::Reset { member, life, .. }
             | Event::Restart { member, life }
-            | Event::Timer { member, life }
+            | Event::Timer { member, life, .. }
             | Event::Turn { member, life } => Some((member, Some(life))),
             Event::Deliver(ref delivery) => Some((delivery.to, None)),
         }

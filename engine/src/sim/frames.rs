@@ -129,3 +129,21 @@ pub(super) fn asked(received: &Received, now: Timestamp) -> Result<(u16, Asked),
         _ => decode_touch(body).map(|(shard, touches)| (shard, Asked::Touches(touches)))?,
     })
 }
+
+/// A frame as the trace has it: its op and id, and the variant of an answer.
+pub(super) struct Told<'a>(pub(super) &'a [u8]);
+
+impl std::fmt::Display for Told<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        use hedgerow_wire::frame::layout;
+        let id = |bytes: &[u8]| bytes.iter().rev().fold(0, |id, &byte| id << 8 | u64::from(byte));
+        let op = Op::from_u8(self.0[layout::OP]).unwrap_or(Op::Ping);
+        write!(f, "{op:?} {:x}", id(&self.0[layout::REQUEST_ID..layout::REQUEST_ID + 8]))?;
+        let body = &self.0[hedgerow_wire::limits::FRAME_HEADER_LEN..];
+        match (u16::from_le_bytes([self.0[layout::FLAGS], 0]) & hedgerow_wire::frame::flags::ANSWER, body) {
+            (0, _) => Ok(()),
+            (_, [variant, detail, ..]) => write!(f, " answer {variant}.{detail}"),
+            (_, _) => write!(f, " status {}", self.0[layout::STATUS]),
+        }
+    }
+}

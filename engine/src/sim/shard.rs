@@ -230,6 +230,17 @@ impl Shard {
         Duration::from_micros(us)
     }
 
+    /// A device operation under way as the trace has it.
+    pub(super) fn told(&self, io: IoId) -> (&'static str, u64, usize) {
+        match self.device.position(io).map(|at| &self.device.under_way[at].1) {
+            Some(Op::Read { offset, len }) => ("read", *offset, *len),
+            Some(Op::Write { offset, buf }) => ("write", *offset, buf.len()),
+            Some(Op::Flush { .. }) => ("flush", 0, 0),
+            Some(Op::Discard { offset, len }) => ("discard", *offset, *len as usize),
+            None => ("nothing", 0, 0),
+        }
+    }
+
     /// An operation's time is over.
     pub(super) fn complete(&mut self, io: IoId, now: Now, rng: &mut SmallRng, out: &mut Vec<Out>) -> Done {
         let Some(at) = self.device.position(io) else { return Done::Unknown };

@@ -11,8 +11,10 @@ use super::bounds;
 use super::coverage::Coverage;
 use super::env::{Delivery, Env, Event, Setup};
 use super::facts::{Answer, Facts, Held, Loss, LossKind};
+use super::frames;
 use super::judge::Judge;
 use super::member::{Down, Member};
+use super::network::Packet;
 use super::plan::{DeviceFault, FaultWhat, Plan};
 
 /// How long after the last operation and the last fault a world is given to become idle.
@@ -140,7 +142,9 @@ impl<'a> World<'a> {
             Event::Fault(at) => self.begin_fault(at),
             Event::FaultEnd(at) => self.end_fault(at),
             Event::Io { member, shard, io, .. } => {
-                env.trace.line(env.now, format_args!("{member}.{shard} io {}", io.0));
+                let (what, offset, len) =
+                    self.members[usize::from(member)].shards[usize::from(shard)].told(io);
+                env.trace.line(env.now, format_args!("{member}.{shard} {what} {} {offset}+{len}", io.0));
                 self.members[usize::from(member)].io(usize::from(shard), io, env);
             }
             Event::Deliver(delivery) => self.deliver(*delivery),
@@ -154,12 +158,10 @@ impl<'a> World<'a> {
                 member.stop(Down::Dead, env);
                 member.start(env);
             }
-            Event::Timer { member, .. } => {
-                env.trace.line(env.now, format_args!("{member} timer"));
-                self.members[usize::from(member)].with(env, |core, site| core.timer(site));
+            Event::Timer { member, number, .. } => {
+                self.members[usize::from(member)].with(env, |core, site| core.timer(number, site));
             }
             Event::Turn { member, .. } => {
-                env.trace.line(env.now, format_args!("{member} turn"));
                 self.members[usize::from(member)].with(env, |core, site| core.turn(site));
             }
         }
@@ -205,7 +207,15 @@ impl<'a> World<'a> {
         let env = &mut self.env;
         let Delivery { from, from_life, to, to_life, answer, .. } = delivery;
         let member = &mut self.members[usize::from(to)];
-        env.trace.line(env.now, format_args!("{from} -> {to}{}", if answer { " answer" } else { "" }));
+        match &delivery.packet {
+            Packet::Frame(frame) => {
+                env.trace.line(env.now, format_args!("{from} -> {to} {}", frames::Told(frame)));
+            }
+            Packet::Evicted(target, parts) => {
+                let count = parts.len();
+                env.trace.line(env.now, format_args!("{from} -> {to} {count} evicted by {target}"));
+            }
+        }
         if member.core.is_some() && to_life == env.lives[usize::from(to)] {
             member.with(env, |core, site| core.receive(delivery, site));
         } else if !answer && member.down != Some(Down::Dark) {
@@ -424,7 +434,7 @@ mod tests {
                 report.ended_at.0 as f64 / 1e9,
                 judge.violation().map_or("ok".into(), |v| v.to_string())
             );
-            if tail > 0 && judge.violation().is_some() {
+            if tail > 0 {
                 for line in report.tail.iter().rev().take(tail).rev() {
                     println!("   {line}");
                 }
