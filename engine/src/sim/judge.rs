@@ -63,6 +63,8 @@ pub enum Wrong {
     Bound,
     /// Something that was taken was not given back.
     Leak,
+    /// The code says itself that something may not be.
+    Panic,
 }
 
 impl fmt::Display for Wrong {
@@ -82,6 +84,7 @@ impl fmt::Display for Wrong {
             Wrong::NotWhole => "not completed",
             Wrong::Bound => "beyond a bound",
             Wrong::Leak => "not given back",
+            Wrong::Panic => "panic",
         })
     }
 }

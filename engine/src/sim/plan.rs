@@ -9,6 +9,10 @@ use std::time::Duration;
 use hedgerow_wire::time::Timestamp;
 use hedgerow_wire::types::{AckLevel, Code, ReadPolicy};
 
+/// Reads that ask every target, until what is missing of an object is certain to have been noticed: each ends
+/// with the answers that it needs, and may miss a third of the others.
+pub const READS_THAT_COMPLETE: u32 = 12;
+
 /// A run of the simulated world.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Plan {

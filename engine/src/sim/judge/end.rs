@@ -5,6 +5,7 @@ use hedgerow_wire::time::Timestamp;
 use super::history::History;
 use super::{Judge, Violation, Wrong};
 use crate::sim::facts::{Facts, Held};
+use crate::sim::plan::READS_THAT_COMPLETE;
 
 impl Judge {
     /// The world is idle, and every key was read after the last fault.
@@ -24,9 +25,12 @@ impl Judge {
         self.violation.clone()
     }
 
-    /// What is missing of an object that the last read found, after every read was over.
+    /// What is missing of an object that was read often enough.
     fn incomplete(&self, history: &History, now: Timestamp, facts: &dyn Facts) -> Option<String> {
-        let (key, version) = (history.key, history.found_in_calm?);
+        let (key, (version, reads)) = (history.key, history.found_in_calm?);
+        if reads < READS_THAT_COMPLETE {
+            return None;
+        }
         let write = history.of_version(version)?;
         if self.may_be_expired(write, now) || self.let_go(key, version, facts) {
             return None;

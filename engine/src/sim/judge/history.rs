@@ -124,8 +124,9 @@ pub(super) struct History {
     pub writes: Vec<Write>,
     /// The version that a client saw last; [`Version::ZERO`] for a miss.
     pub last_seen: Version,
-    /// What the last read of the calm time returned as confirmed, whole.
-    pub found_in_calm: Option<Version>,
+    /// What the reads of the calm time returned last, whole and confirmed, and how many of them in a row asked
+    /// targets for it.
+    pub found_in_calm: Option<(Version, u32)>,
 }
 
 impl History {

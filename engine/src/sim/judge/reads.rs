@@ -120,7 +120,11 @@ impl Judge {
         let Some(history) = self.histories.get_mut(&asked.op.key) else { return };
         history.last_seen = found.version;
         let whole = asked.range().is_none();
-        history.found_in_calm = (calm && whole && found.confirmed).then_some(found.version);
+        if calm && whole && !found.from_memory {
+            let before = history.found_in_calm.filter(|&(version, _)| version == found.version);
+            let reads = before.map_or(0, |(_, reads)| reads) + 1;
+            history.found_in_calm = found.confirmed.then_some((found.version, reads));
+        }
         let Some(write) = write.and_then(|id| history.of_op_mut(id)) else { return };
         write.version = Some(found.version);
         if found.confirmed {
@@ -132,14 +136,9 @@ impl Judge {
     }
 
     fn judge_miss(&mut self, asked: &Asked, why: Option<Miss>, now: Timestamp, facts: &dyn Facts) -> Finding {
-        if let Some(Miss::Unconfirmed(_)) = why {
-            return match asked.strict() {
-                true => Ok(()),
-                false => Err((
-                    Wrong::NoSuchAnswer,
-                    "a miss for want of confirmation to an ordinary get".to_owned(),
-                )),
-            };
+        // To an ordinary get, only what was forgotten, or newer, is a reason not to find what is there.
+        if matches!(why, Some(Miss::Unconfirmed(_))) && asked.strict() {
+            return Ok(());
         }
         if let Some(Miss::Deleted(version)) = why {
             self.judge_deleted(asked, version, now, facts)?;

@@ -9,7 +9,7 @@ use super::*;
 use crate::coordinator::Miss;
 use crate::sim::bytes;
 use crate::sim::facts::{Found, Held, Loss};
-use crate::sim::plan::OpKind;
+use crate::sim::plan::{OpKind, READS_THAT_COMPLETE};
 
 const KEY: u16 = 3;
 const LEN: u32 = 40_000;
@@ -453,7 +453,10 @@ fn in_the_calm_everything_is_served_and_completed() {
     for (missing, wrong) in [(None, None), (Some(4), Some(Wrong::NotWhole))] {
         let mut case = Case::with_one();
         (case.world.holds, case.world.missing_part_of) = (v(10), missing);
-        case.done(get(), 6_000, 6_010, gives(1, 10));
+        for round in 0..u64::from(READS_THAT_COMPLETE) {
+            assert_eq!(case.judge.finished(ms(5_000), &case.world), None);
+            case.done(get(), 6_000 + round, 6_010 + round, gives(1, 10));
+        }
         let violation = case.judge.finished(ms(9_000), &case.world);
         assert_eq!(violation.map(|violation| violation.wrong), wrong);
     }
