@@ -7,6 +7,7 @@
 pub mod codec;
 pub mod coordinator;
 pub mod memory;
+pub mod mistakes;
 pub mod ring;
 #[cfg(feature = "shell")]
 pub mod shell;

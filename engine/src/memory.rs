@@ -19,6 +19,7 @@ use std::hash::{BuildHasher, Hasher};
 use hedgerow_wire::{KeyHash, Record, Version};
 use quick_cache::unsync::Cache;
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
+use crate::mistakes::{Mistake, planted};
 
 /// What the tier's own records of an entry cost, in bytes; counted with each entry.
 pub const ENTRY_OVERHEAD_BYTES: usize = 160;
@@ -181,7 +182,8 @@ impl<V: Clone> MemoryTier<V> {
     /// were answered unconfirmed: they may have missed an acknowledged write.
     pub fn fill(&mut self, token: FillToken, entry: Entry<V>, wall_ms: u64) -> Kept {
         assert_eq!(token.bucket, bucket(entry.hash), "a token of another key");
-        let kept = if token.writes != self.writes[token.bucket].count {
+        let overtaken = token.writes != self.writes[token.bucket].count;
+        let kept = if overtaken && !planted(Mistake::FillWithoutToken) {
             Kept::Overtaken
         } else {
             self.keep(entry, wall_ms)
@@ -218,7 +220,9 @@ impl<V: Clone> MemoryTier<V> {
     /// Fills under way are refused, and no write up to `through` that is acknowledged later is kept.
     pub fn invalidate(&mut self, hash: KeyHash, through: Version) {
         self.writes[bucket(hash)].note(through);
-        self.cache.remove(&(hash, Record::OBJECT));
+        if !planted(Mistake::InvalidateForgotten) {
+            self.cache.remove(&(hash, Record::OBJECT));
+        }
         self.stats.invalidated += 1;
     }
 
@@ -283,7 +287,7 @@ impl<V: Clone> MemoryTier<V> {
 
 impl<V> Entry<V> {
     fn expired(&self, wall_ms: u64) -> bool {
-        self.expires_ms != 0 && self.expires_ms <= wall_ms
+        self.expires_ms != 0 && self.expires_ms <= wall_ms && !planted(Mistake::ExpiryIgnored)
     }
 }
 

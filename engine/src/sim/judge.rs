@@ -236,9 +236,18 @@ impl Judge {
         targets
     }
 
-    /// Whether what was lost since `write` was sent is no more than its acknowledgement promises to bear. What
-    /// was never acknowledged, and only read, is promised nothing.
+    /// Whether what was lost since `write` was sent is no more than its acknowledgement promises to bear: it
+    /// can still be put together. A quorum has so many parts more than are needed; what was never
+    /// acknowledged, and only read, is promised nothing.
     fn borne(&self, write: &Write, key: u16, facts: &dyn Facts) -> bool {
+        let spare = write.code(&self.shape).quorum_spare();
+        let most = if write.acked_at.is_some() { spare } else { 0 };
+        self.noticed(write, key, facts).is_some_and(|noticed| noticed <= most)
+    }
+
+    /// Targets that noticed a loss since `write` was sent; nothing if anything was lost that nobody can know
+    /// of. However many notice, what they lost is never thought to be nothing.
+    fn noticed(&self, write: &Write, key: u16, facts: &dyn Facts) -> Option<usize> {
         let acked = write.acked_at.is_some();
         let mut noticed = 0;
         for target in self.targets_of(write, key, facts) {
@@ -247,16 +256,22 @@ impl Judge {
             for loss in since {
                 match loss.kind {
                     LossKind::Noticed => damaged = true,
-                    LossKind::Unnoticed => return false,
-                    LossKind::Memory if !acked || !write.survives_kill() => return false,
-                    LossKind::Unflushed if !acked || !write.survives_power() => return false,
+                    LossKind::Unnoticed => return None,
+                    LossKind::Memory if !acked || !write.survives_kill() => return None,
+                    LossKind::Unflushed if !acked || !write.survives_power() => return None,
                     LossKind::Memory | LossKind::Unflushed => {}
                 }
             }
             noticed += usize::from(damaged);
         }
-        let code = write.code(&self.shape);
-        noticed <= if acked { code.n() - code.write_quorum() } else { 0 }
+        Some(noticed)
+    }
+
+    /// Whether anything newer than `version` was let go anywhere, of whatever key: then the absence of a part
+    /// there confirms `version` no longer, nor does that target take a repair of it.
+    fn forgot_newer(&self, version: Version, targets: &[Target], facts: &dyn Facts) -> bool {
+        let let_go = |key: u16| targets.iter().map(move |&target| facts.let_go(target, key));
+        self.histories.keys().flat_map(|&key| let_go(key)).any(|let_go| let_go > version)
     }
 
     /// Whether any target let go of `version` of `key`, or of a newer one.

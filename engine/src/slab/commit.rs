@@ -13,6 +13,7 @@ use super::append::{Growing, Sealing, index_entry};
 use super::layout::{BLOCK_LEN, CONTENTS_ENTRY_LEN, ContentsEntry, SlabTrailer, align_block, contents_start};
 use super::store::{Io, Store};
 use super::{Buffers, Effect, IoError, Token};
+use crate::mistakes::{Mistake, planted};
 
 /// Batches under way at a time: the second one hides the first one's latency when both are full.
 pub(super) const BATCHES_IN_FLIGHT_MAX: usize = 2;
@@ -213,7 +214,9 @@ impl<D: Buffers> Store<D> {
                 match (written, stored) {
                     (false, _) => self.finish_write(waiter.token, PartAnswer::Failed),
                     (true, false) => self.finish_write(waiter.token, PartAnswer::Overloaded),
-                    (true, true) if waiter.ack == AckLevel::Synced => self.flusher.waiting.push(waiter.token),
+                    (true, true) if waiter.ack == AckLevel::Synced && !planted(Mistake::SyncedUnflushed) => {
+                        self.flusher.waiting.push(waiter.token);
+                    }
                     (true, true) => self.finish_write(waiter.token, PartAnswer::Stored),
                 }
             }

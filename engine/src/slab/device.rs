@@ -310,3 +310,60 @@ impl Device {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+
+    const SLAB_LEN: u32 = 64 << 10;
+
+    /// A device with a write of `byte` under way in its first block, which no slab has.
+    fn writing(byte: u8) -> Device {
+        let mut device = Device::new(SLABS_START + u64::from(SLAB_LEN), SLAB_LEN);
+        let buf = Rc::from(vec![byte; BLOCK_LEN]);
+        assert!(device.take(Effect::Write { io: IoId(1), offset: 0, buf }).is_none());
+        device
+    }
+
+    fn done(result: &IoResult<HeapBuffers>) -> bool {
+        matches!(result, IoResult::Done(Ok(())))
+    }
+
+    #[test]
+    fn a_write_that_fails_or_is_lost_is_not_there() {
+        let mut rng = SmallRng::seed_from_u64(1);
+        let mut device = writing(7);
+        let (io, result) = device.complete_with(0, Mishap::Error(EIO), &mut rng);
+        assert!(io == IoId(1) && matches!(result, IoResult::Done(Err(error)) if error.os == EIO));
+        assert!(device.bytes[..BLOCK_LEN].iter().all(|&byte| byte == 0));
+        let mut device = writing(7);
+        assert!(done(&device.complete_with(0, Mishap::Lost, &mut rng).1));
+        assert!(device.bytes[..BLOCK_LEN].iter().all(|&byte| byte == 0) && device.under_way.is_empty());
+    }
+
+    #[test]
+    fn a_write_lands_in_part_or_elsewhere() {
+        let mut rng = SmallRng::seed_from_u64(1);
+        let mut device = writing(7);
+        assert!(done(&device.complete_with(0, Mishap::Torn, &mut rng).1));
+        let there = device.bytes[..BLOCK_LEN].iter().filter(|&&byte| byte == 7).count();
+        assert!(there > 0 && there < BLOCK_LEN && there.is_multiple_of(SECTOR_LEN), "{there}");
+        assert_eq!(device.bytes, device.durable, "no crash makes it whole");
+        let mut device = writing(7);
+        assert!(done(&device.complete_with(0, Mishap::Misdirected(2 * BLOCK_LEN as u64), &mut rng).1));
+        assert!(device.bytes[2 * BLOCK_LEN..3 * BLOCK_LEN].iter().all(|&byte| byte == 7));
+        assert!(device.bytes[..2 * BLOCK_LEN].iter().all(|&byte| byte == 0));
+    }
+
+    #[test]
+    fn what_rots_stays_rotten() {
+        let mut device = writing(7);
+        assert!(done(&device.complete(0).1));
+        device.rot(8 * 5 + 3);
+        device.take(Effect::Read { io: IoId(2), offset: 0, len: BLOCK_LEN });
+        let IoResult::Read(Ok(bytes)) = device.complete(0).1 else { panic!("a read") };
+        assert_eq!((bytes[4], bytes[5]), (7, 7 ^ 8));
+    }
+}

@@ -1,6 +1,8 @@
 //! `sim`: runs the simulated world, from one seed or from many.
 
 mod many;
+#[cfg(feature = "mistakes")]
+mod plant;
 mod story;
 
 use std::time::Duration;
@@ -11,7 +13,6 @@ use hedgerow_engine::sim::runs;
 
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::text;
 use many::Many;
 use story::Story;
 
@@ -33,6 +34,13 @@ pub struct Sim {
     /// Worlds at a time [default: one for each processor]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: Option<u16>,
+    /// Go on after a seed that fails; the first one is told at the end
+    #[arg(long)]
+    keep_going: bool,
+    /// Plant this mistake, or 'all' one after the other, and run seeds until it is found
+    #[cfg(feature = "mistakes")]
+    #[arg(long, value_name = "NAME")]
+    plant: Option<String>,
     /// Lines of the trace to show: of a seed, or of one that fails
     #[arg(long, value_name = "LINES", default_value_t = 40)]
     trace: usize,
@@ -50,39 +58,57 @@ fn parse_seeds(text: &str) -> Result<(u64, u64), String> {
     }
 }
 
+impl Sim {
+    /// The seeds to run, and how.
+    fn many(&self) -> Many {
+        let (from, to) = self.seeds;
+        let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+        Many {
+            seeds: from..if self.minutes.is_some() { u64::MAX } else { to },
+            time: self.minutes.map(|minutes| Duration::from_secs(60 * minutes)),
+            jobs: self.jobs.map_or_else(processors, usize::from),
+            keep_going: self.keep_going,
+        }
+    }
+}
+
 /// Runs the command.
 pub fn run(context: &Context, sim: &Sim) -> Result<(), Failure> {
     runs::keep_panics_quiet();
+    #[cfg(feature = "mistakes")]
+    if let Some(name) = &sim.plant {
+        return run_planted(context, sim, name);
+    }
     if let Some(seed) = sim.seed {
         let plan = Plan::draw(seed);
         let outcome = runs::run(&plan);
-        return tell(context, sim, Story::new(plan, outcome, sim.trace));
+        return tell(context, &Story::new(plan, outcome, sim.trace));
     }
-    let (from, to) = sim.seeds;
-    let jobs =
-        sim.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
-    let many = Many {
-        seeds: from..if sim.minutes.is_some() { u64::MAX } else { to },
-        time: sim.minutes.map(|minutes| Duration::from_secs(60 * minutes)),
-        jobs,
-    };
-    let sum = many.run();
-    let failed = sum.failed.clone();
-    context.show(&sum)?;
-    match failed {
+    let ran = sim.many().run(runs::run);
+    context.show(&ran)?;
+    match ran.failed.first() {
         Some((seed, violation)) => {
-            let story = Story::shrunk(seed, &violation, sim.shrink, sim.trace);
-            tell(context, sim, story)
+            tell(context, &Story::shrunk(*seed, violation, sim.shrink, sim.trace))
         }
         None => Ok(()),
     }
 }
 
-fn tell(context: &Context, _sim: &Sim, story: Story) -> Result<(), Failure> {
-    let failed = story.failed();
-    context.show(&story)?;
-    match failed {
-        Some(wrong) => Err(Failure::No(format!("seed {}: {wrong}", text::count(story.seed())))),
+#[cfg(feature = "mistakes")]
+fn run_planted(context: &Context, sim: &Sim, name: &str) -> Result<(), Failure> {
+    let mistakes = plant::named(name).map_err(Failure::Usage)?;
+    let planted = plant::hunt(&mistakes, &sim.many());
+    context.show(&planted)?;
+    match &planted.missed()[..] {
+        [] => Ok(()),
+        missed => Err(Failure::No(format!("not found: {missed:?}"))),
+    }
+}
+
+fn tell(context: &Context, story: &Story) -> Result<(), Failure> {
+    context.show(story)?;
+    match story.failed() {
+        Some(wrong) => Err(Failure::No(format!("seed {}: {wrong}", story.seed()))),
         None => Ok(()),
     }
 }

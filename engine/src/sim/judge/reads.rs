@@ -2,7 +2,7 @@
 
 use hedgerow_wire::frame::Status;
 use hedgerow_wire::time::Timestamp;
-use hedgerow_wire::types::Version;
+use hedgerow_wire::types::{Target, Version};
 
 use super::history::{Fate, Write};
 use super::{Asked, Finding, Judge, Wrong};
@@ -102,7 +102,8 @@ impl Judge {
     pub(super) fn not_older(&self, asked: &Asked, version: Version, facts: &dyn Facts) -> Finding {
         let key = asked.op.key;
         let newer = |write: &&Write| write.version > Some(version) && write.is_floor(asked.sent);
-        let missed = self.histories[&key].writes.iter().filter(newer).find(|w| self.borne(w, key, facts));
+        let known = |write: &&Write| self.noticed(write, key, facts).is_some();
+        let missed = self.histories[&key].writes.iter().filter(newer).find(known);
         match missed {
             Some(write) => {
                 let newer = write.version.unwrap_or_default();
@@ -136,9 +137,12 @@ impl Judge {
     }
 
     fn judge_miss(&mut self, asked: &Asked, why: Option<Miss>, now: Timestamp, facts: &dyn Facts) -> Finding {
-        // To an ordinary get, only what was forgotten, or newer, is a reason not to find what is there.
-        if matches!(why, Some(Miss::Unconfirmed(_))) && asked.strict() {
-            return Ok(());
+        if let Some(Miss::Unconfirmed(version)) = why {
+            // To an ordinary get, only what was forgotten, or is newer, is a reason not to find what is there.
+            let everyone: Vec<Target> = self.histories.keys().flat_map(|&key| facts.targets(key)).collect();
+            if asked.strict() || self.forgot_newer(version, &everyone, facts) {
+                return Ok(());
+            }
         }
         if let Some(Miss::Deleted(version)) = why {
             self.judge_deleted(asked, version, now, facts)?;

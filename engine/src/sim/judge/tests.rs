@@ -20,6 +20,7 @@ const MS: u64 = 1_000_000;
 struct World {
     losses: HashMap<u16, Vec<Loss>>,
     let_go: Version,
+    let_go_of_others: Version,
     missing_part_of: Option<u16>,
     holds: Version,
     away: bool,
@@ -33,8 +34,12 @@ impl Facts for World {
     fn losses(&self, target: Target) -> &[Loss] {
         self.losses.get(&target.member.0).map_or(&[], Vec::as_slice)
     }
-    fn let_go(&self, target: Target, _key: u16) -> Version {
-        if target.member.0 == 5 { self.let_go } else { Version::ZERO }
+    fn let_go(&self, target: Target, key: u16) -> Version {
+        match target.member.0 {
+            5 if key == KEY => self.let_go,
+            5 => self.let_go_of_others,
+            _ => Version::ZERO,
+        }
     }
     fn held(&self, target: Target, _key: u16) -> Held {
         if self.missing_part_of == Some(target.member.0) {
@@ -463,4 +468,25 @@ fn in_the_calm_everything_is_served_and_completed() {
     let mut case = Case::with_one();
     case.world.leaks.push("1 ask in flight".to_owned());
     assert_eq!(case.judge.finished(ms(900), &case.world).unwrap().wrong, Wrong::Leak);
+}
+
+#[test]
+fn however_many_notice_a_loss_nothing_goes_back() {
+    let mut case = Case::with_one();
+    case.done(put(), 21, 25, written(20));
+    (0..6).for_each(|member| case.lose(member, 26, LossKind::Noticed));
+    case.done(get(), 30, 40, gives(1, 10));
+    case.wrong(Wrong::Old);
+}
+
+#[test]
+fn what_cannot_be_confirmed_since_others_forgot_may_be_missed() {
+    for (forgot, wrong) in [(9, Some(Wrong::Lost)), (11, None)] {
+        let mut case = Case::with_one();
+        case.world.let_go_of_others = v(forgot);
+        // Another key is known of.
+        case.judge.histories.insert(KEY + 1, History::new(KEY + 1));
+        case.done(get(), 30, 35, Answer::Miss(Some(Miss::Unconfirmed(v(10)))));
+        assert_eq!(case.judge.violation().map(|violation| violation.wrong), wrong, "{forgot}");
+    }
 }

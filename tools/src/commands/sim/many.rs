@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use hedgerow_engine::sim::judge::Violation;
 use hedgerow_engine::sim::plan::Plan;
-use hedgerow_engine::sim::runs::{self, Sum};
+use hedgerow_engine::sim::runs::{Outcome, Sum};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 
@@ -22,81 +22,71 @@ pub struct Many {
     pub time: Option<Duration>,
     /// Threads.
     pub jobs: usize,
+    /// Whether a failure ends it.
+    pub keep_going: bool,
 }
 
 /// What many runs came to.
-pub struct Result {
+pub struct Ran {
     /// The sum of those that were right.
     sum: Sum,
-    took: Duration,
-    /// The lowest seed that failed, and how.
-    pub failed: Option<(u64, Violation)>,
+    /// How long it took.
+    pub took: Duration,
+    /// The seeds that failed, in order, and how.
+    pub failed: Vec<(u64, Violation)>,
 }
 
 impl Many {
-    /// Runs them.
-    pub fn run(&self) -> Result {
+    /// Runs every seed with `run`.
+    pub fn run(&self, run: impl Fn(&Plan) -> Outcome + Sync) -> Ran {
         let start = Instant::now();
         let next = AtomicU64::new(self.seeds.start);
         let over = AtomicBool::new(false);
-        let shared = Mutex::new(Result { sum: Sum::default(), took: Duration::ZERO, failed: None });
+        let shared = Mutex::new(Ran { sum: Sum::default(), took: Duration::ZERO, failed: Vec::new() });
         let bar = self.progress_bar();
-        std::thread::scope(|scope| {
-            for _ in 0..self.jobs {
-                scope.spawn(|| {
-                    while !over.load(Ordering::Relaxed) && self.time.is_none_or(|time| start.elapsed() < time)
-                    {
-                        let seed = next.fetch_add(1, Ordering::Relaxed);
-                        if seed >= self.seeds.end {
-                            break;
-                        }
-                        let outcome = runs::run(&Plan::draw(seed));
-                        let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
-                        shared.take(seed, outcome);
-                        over.store(shared.failed.is_some(), Ordering::Relaxed);
-                        self.show(&bar, &shared.sum, start);
-                    }
+        let work = || {
+            while !over.load(Ordering::Relaxed) && self.time.is_none_or(|time| start.elapsed() < time) {
+                let seed = next.fetch_add(1, Ordering::Relaxed);
+                if seed >= self.seeds.end {
+                    break;
+                }
+                let outcome = run(&Plan::draw(seed));
+                let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                shared.take(seed, outcome);
+                over.store(!self.keep_going && !shared.failed.is_empty(), Ordering::Relaxed);
+                bar.set_position(match self.time {
+                    Some(_) => start.elapsed().as_secs(),
+                    None => shared.sum.runs,
                 });
+                bar.set_message(text::counted(shared.sum.runs, "world"));
             }
-        });
+        };
+        std::thread::scope(|scope| (0..self.jobs).for_each(|_| drop(scope.spawn(work))));
         bar.finish_and_clear();
-        let mut result = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
-        result.took = start.elapsed();
-        result
+        let mut ran = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
+        ran.took = start.elapsed();
+        ran.failed.sort_by_key(|&(seed, _)| seed);
+        ran
     }
 
     /// Of seeds, or of seconds.
     fn progress_bar(&self) -> ProgressBar {
-        let len = match self.time {
-            Some(time) => time.as_secs(),
-            None => self.seeds.end - self.seeds.start,
+        let (len, template) = match self.time {
+            Some(time) => (time.as_secs(), "{bar:30} {msg}, {eta} left"),
+            None => (self.seeds.end - self.seeds.start, "{bar:30} {msg} of {human_len}, {eta} left"),
         };
         let bar = ProgressBar::new(len);
-        let template = if self.time.is_some() {
-            "{bar:30} {msg}, {eta} left"
-        } else {
-            "{bar:30} {msg} of {human_len}, {eta} left"
-        };
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
         bar
     }
-
-    fn show(&self, bar: &ProgressBar, sum: &Sum, start: Instant) {
-        bar.set_position(if self.time.is_some() { start.elapsed().as_secs() } else { sum.runs });
-        bar.set_message(text::counted(sum.runs, "world"));
-    }
 }
 
-impl Result {
-    fn take(&mut self, seed: u64, outcome: runs::Outcome) {
+impl Ran {
+    fn take(&mut self, seed: u64, outcome: Outcome) {
         match (outcome.violation, outcome.report) {
-            (Some(violation), _) => {
-                if self.failed.as_ref().is_none_or(|&(lowest, _)| seed < lowest) {
-                    self.failed = Some((seed, violation));
-                }
-            }
+            (Some(violation), _) => self.failed.push((seed, violation)),
             (None, Some(report)) => self.sum.add(&report),
             (None, None) => {}
         }
@@ -105,23 +95,32 @@ impl Result {
     fn per_second(&self, count: u64) -> u64 {
         (count as f64 / self.took.as_secs_f64().max(1e-9)) as u64
     }
+
+    /// What there was, and how much of it.
+    fn amounts(&self) -> [(&'static str, u64); 4] {
+        [
+            ("client operations", self.sum.ops),
+            ("part requests", self.sum.part_requests),
+            ("device operations", self.sum.device_ops),
+            ("packets", self.sum.packets),
+        ]
+    }
 }
 
-impl Facts for Result {
+impl Facts for Ran {
     fn json(&self) -> Value {
-        let counts: Map<String, Value> =
-            self.sum.coverage.counts().map(|(name, count)| (name.to_owned(), json!(count))).collect();
+        let named = |(name, count): (&str, u64)| (name.to_owned(), json!(count));
+        let failed = self.failed.iter().map(|(seed, violation)| {
+            json!({ "seed": seed, "wrong": violation.wrong.to_string(), "what": violation.what })
+        });
         json!({
             "worlds": self.sum.runs,
-            "client_operations": self.sum.ops,
-            "part_requests": self.sum.part_requests,
-            "device_operations": self.sum.device_ops,
-            "packets": self.sum.packets,
+            "amounts": self.amounts().into_iter().map(named).collect::<Map<_, _>>(),
             "simulated_seconds": self.sum.simulated_ns as f64 / 1e9,
             "seconds": self.took.as_secs_f64(),
-            "failed_seed": self.failed.as_ref().map(|(seed, _)| seed),
-            "met": counts,
-            "missed": self.sum.coverage.missing(),
+            "met": self.sum.coverage.counts().map(named).collect::<Map<_, _>>(),
+            "never_met": self.sum.coverage.missing(),
+            "failed": failed.collect::<Vec<_>>(),
         })
     }
 
@@ -133,24 +132,19 @@ impl Facts for Result {
             text::duration(Duration::from_nanos(sum.simulated_ns)),
             text::duration(self.took),
         );
-        for (name, count) in [
-            ("client operations", sum.ops),
-            ("part requests", sum.part_requests),
-            ("device operations", sum.device_ops),
-            ("packets", sum.packets),
-        ] {
-            out.push_str(&format!(
-                "  {name:18} {:>14}  {:>12}/s\n",
-                text::count(count),
-                text::count(self.per_second(count))
-            ));
+        for (name, count) in self.amounts() {
+            let (total, rate) = (text::count(count), text::count(self.per_second(count)));
+            out.push_str(&format!("  {name:28} {total:>14}  {rate:>12}/s\n"));
         }
         for (name, count) in sum.coverage.counts().filter(|&(_, count)| count > 0) {
-            out.push_str(&format!("  {name:30} {:>14}\n", text::count(count)));
+            out.push_str(&format!("  {name:28} {:>14}\n", text::count(count)));
         }
         match &sum.coverage.missing()[..] {
-            [] => out.push_str("every fault and every rare state was met\n"),
+            [] => out.push_str("every kind of fault and every rare state was met\n"),
             missing => out.push_str(&format!("incomplete: never met: {}\n", missing.join(", "))),
+        }
+        for (seed, violation) in &self.failed {
+            out.push_str(&format!("seed {seed}: {violation}\n"));
         }
         out
     }
