@@ -66,10 +66,15 @@ pub(super) fn leaks(core: &Core, shards: &[Shard]) -> Vec<String> {
     found
 }
 
-/// Counts the rare states that a process kept count of.
-pub(super) fn count(core: &Core, coverage: &mut Coverage) {
-    let stats = core.coordinator.stats();
-    coverage.states(Rare::HedgeWon, stats.hedges_won);
-    coverage.states(Rare::HedgeBeatenByOriginal, stats.hedges.saturating_sub(stats.hedges_won));
-    coverage.states(Rare::ReadRepair, stats.parts_repaired);
+/// Counts the rare states that a process and its stores kept count of.
+pub(super) fn count(core: Option<&Core>, shards: &[Shard], coverage: &mut Coverage) {
+    if let Some(core) = core {
+        let stats = core.coordinator.stats();
+        coverage.states(Rare::HedgeWon, stats.hedges_won);
+        coverage.states(Rare::HedgeBeatenByOriginal, stats.hedges.saturating_sub(stats.hedges_won));
+        coverage.states(Rare::ReadRepair, stats.parts_repaired);
+    }
+    for store in shards.iter().filter_map(|shard| shard.store.as_ref()) {
+        coverage.states(Rare::SlabReusedUnderReader, store.stats().slabs_left_read);
+    }
 }

@@ -210,10 +210,14 @@ impl Core {
     fn shard_answered(&mut self, token: Token, answer: &StoreAnswer, site: &mut Site<'_>) {
         let number = token.0 as u64;
         if token.0 < DIRECT {
+            let at = site.env.now;
+            site.env.trace.line(at, format_args!("{} answers itself {number:x} {}", self.id, frames::Variant(answer)));
             let answer = answer.clone().map(|payload| Slice::of_payload(&payload));
             self.answered.push_back((AskId(number), answer));
         } else if let Some(direct) = self.direct.remove(&number) {
             self.deadlines.remove(&(direct.deadline, Waiter::Direct(number)));
+            let (at, id, from) = (site.env.now, direct.id, direct.from);
+            site.env.trace.line(at, format_args!("{} answers {from} {id:x} {}", self.id, frames::Variant(answer)));
             let frame = frames::answer(direct.op, direct.id, answer);
             site.env.send(self.id, direct.from, direct.from_life, true, Packet::Frame(frame));
         }
@@ -320,6 +324,7 @@ impl Core {
         let now = site.now();
         site.env.part_requests += 1;
         if let Some(at) = self.local(target) {
+            site.env.trace.line(now.mono, format_args!("{} asks {target} {request} {:x}", self.id, ask.0));
             self.see_laggard(at, request, site);
             if !site.shards[at].ask(Token(u128::from(ask.0)), request, payload, now) {
                 self.answered.push_back((ask, PartAnswer::Failed));
@@ -395,6 +400,8 @@ impl Core {
             }
             Asked::Touches(touches) => drop(site.shards[at].touch(&touches)),
             Asked::Request(request, payload, deadline) => {
+                let line = format_args!("{from} asks {} {request} {id:x}", site.shards[at].target);
+                site.env.trace.line(now.mono, line);
                 self.see_laggard(at, &request, site);
                 let number = self.next_number;
                 self.next_number += 1;

@@ -204,12 +204,12 @@ pub(super) struct Env {
 
 impl Env {
     /// Nothing has happened yet.
-    pub(super) fn new(plan: &Plan) -> Env {
+    pub(super) fn new(plan: &Plan, lines_kept: usize) -> Env {
         let members = usize::from(plan.shape.members);
         Env {
             now: Timestamp(1),
             rng: SmallRng::seed_from_u64(plan.seed ^ 0x5157_a6d0_77aa_91c3),
-            trace: Trace::default(),
+            trace: Trace::new(lines_kept),
             coverage: Coverage::default(),
             network: Network::new(members),
             ledger: Ledger::default(),

@@ -130,6 +130,30 @@ pub(super) fn asked(received: &Received, now: Timestamp) -> Result<(u16, Asked),
     })
 }
 
+/// An answer as the trace has it.
+pub(super) struct Variant<'a>(pub(super) &'a StoreAnswer);
+
+impl std::fmt::Display for Variant<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            PartAnswer::Part { meta, .. } => write!(f, "part {} of {}", meta.part, meta.version),
+            PartAnswer::Other { version } => write!(f, "other {version}"),
+            PartAnswer::Absent { forgotten_through, unknown } => {
+                write!(f, "absent, forgotten {forgotten_through}, unknown {unknown}")
+            }
+            PartAnswer::Superseded { version } => write!(f, "superseded by {version}"),
+            PartAnswer::Held(standing) => write!(f, "{standing:?}"),
+            PartAnswer::ClockAhead { ahead_us } => write!(f, "ahead by {ahead_us} us"),
+            PartAnswer::Stored => f.write_str("stored"),
+            PartAnswer::Dropped => f.write_str("dropped"),
+            PartAnswer::Damaged => f.write_str("damaged"),
+            PartAnswer::Overloaded => f.write_str("overloaded"),
+            PartAnswer::Expired => f.write_str("expired"),
+            PartAnswer::Failed => f.write_str("failed"),
+        }
+    }
+}
+
 /// A frame as the trace has it: its op and id, and the variant of an answer.
 pub(super) struct Told<'a>(pub(super) &'a [u8]);
 

@@ -120,7 +120,8 @@ impl Core {
             OpKind::Put { ttl_ms: Some(ttl_ms), .. } => now.wall_ms().saturating_add(ttl_ms),
             _ => 0,
         };
-        let deadline = op.at + op.deadline;
+        // A deadline travels as what is left of it, and counts from when it is read.
+        let deadline = now.mono + op.deadline;
         let hash = self.setup.name(op.key).hash;
         let answer_by = self.coordinator.answer_by(deadline, now.mono);
         let call = Call { op, expected, deadline, expires_ms, stage: Stage::Gate(answer_by) };

@@ -9,6 +9,7 @@ use hedgerow_wire::{Member as MemberId, Target, Version};
 use rand::Rng;
 use rand::rngs::SmallRng;
 
+use super::bounds;
 use super::clock::Clock;
 use super::core::{Core, Site};
 use super::coverage::Rare;
@@ -168,8 +169,8 @@ impl Member {
     pub(super) fn stop(&mut self, down: Down, env: &mut Env) {
         let crash = if down == Down::Dark { Crash::Power } else { Crash::Kill };
         let kind = if down == Down::Dark { LossKind::Unflushed } else { LossKind::Memory };
+        bounds::count(self.core.as_ref(), &self.shards, &mut env.coverage);
         if let Some(core) = self.core.take() {
-            super::bounds::count(&core, &mut env.coverage);
             core.calls.keys().for_each(|&call| env.answer(call, Answer::Broken));
         }
         for shard in &mut self.shards {
@@ -237,7 +238,7 @@ impl Member {
             match shard.finish_open() {
                 None => {}
                 Some(Ok(scanned)) => {
-                    if scanned {
+                    if scanned && shard.tore {
                         env.coverage.state(Rare::RecoveredTornTail);
                     }
                     // What a device lied about shows when it is opened.

@@ -34,6 +34,19 @@ pub(super) enum Request {
     Confirm(PartConfirm),
 }
 
+impl std::fmt::Display for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Request::Read(read) => write!(f, "read {}", read.name.key),
+            Request::Write(write) => {
+                let meta = &write.meta;
+                write!(f, "{:?} part {} of {} {}", write.purpose, meta.part, meta.key, meta.version)
+            }
+            Request::Confirm(confirm) => write!(f, "confirm {}", confirm.version),
+        }
+    }
+}
+
 /// What comes out of a store.
 pub(super) enum Out {
     /// A device operation was started: it is done after so long.
@@ -67,6 +80,8 @@ pub(super) struct Shard {
     withdrawn: HashSet<Token>,
     /// Its device has said that it has done what it has not.
     pub(super) lied: bool,
+    /// A write was under way when its process last died.
+    pub(super) tore: bool,
     /// Device operations completed.
     pub(super) completed: u64,
 }
@@ -83,6 +98,7 @@ impl Shard {
             opening: None,
             withdrawn: HashSet::new(),
             lied: false,
+            tore: false,
             completed: 0,
         }
     }
@@ -330,11 +346,11 @@ impl Shard {
 
     /// The process dies, with the power or without. Whether a commit was under way.
     pub(super) fn crash(&mut self, crash: Crash, rng: &mut SmallRng) -> bool {
-        let committing = self.device.under_way.iter().any(|(_, op)| matches!(op, Op::Write { .. }));
+        self.tore = self.device.under_way.iter().any(|(_, op)| matches!(op, Op::Write { .. }));
         (self.store, self.opening) = (None, None);
         self.withdrawn.clear();
         self.device.crash(crash, rng);
-        committing
+        self.tore
     }
 
     /// A blank device takes the place of the one that there was.

@@ -6,27 +6,27 @@ use std::fmt::{Arguments, Write};
 
 use hedgerow_wire::time::Timestamp;
 
-/// Lines that are kept.
+/// Lines that are kept, unless more are wanted.
 pub const LINES_KEPT: usize = 400;
 
 /// The trace of a run.
 #[derive(Debug)]
 pub struct Trace {
     last: VecDeque<String>,
+    kept: usize,
     hash: u64,
     lines: u64,
 }
 
-impl Default for Trace {
-    fn default() -> Trace {
-        Trace { last: VecDeque::with_capacity(LINES_KEPT), hash: 0xcbf2_9ce4_8422_2325, lines: 0 }
-    }
-}
-
 impl Trace {
+    /// A trace that keeps so many of its lines.
+    pub fn new(kept: usize) -> Trace {
+        Trace { last: VecDeque::new(), kept: kept.max(1), hash: 0xcbf2_9ce4_8422_2325, lines: 0 }
+    }
+
     /// Adds a line.
     pub fn line(&mut self, at: Timestamp, what: Arguments<'_>) {
-        let full = self.last.len() == LINES_KEPT;
+        let full = self.last.len() == self.kept;
         let mut line = if full { self.last.pop_front().unwrap_or_default() } else { String::new() };
         line.clear();
         // A string takes whatever it is given.
@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn every_line_counts_and_the_last_are_kept() {
         let run = |odd: Option<usize>| {
-            let mut trace = Trace::default();
+            let mut trace = Trace::new(LINES_KEPT);
             for line in 0..3 * LINES_KEPT {
                 trace.line(Timestamp(line as u64), format_args!("{}", line + usize::from(odd == Some(line))));
             }

@@ -16,6 +16,7 @@ use super::judge::Judge;
 use super::member::{Down, Member};
 use super::network::Packet;
 use super::plan::{DeviceFault, FaultWhat, Plan};
+use super::trace::LINES_KEPT;
 
 /// How long after the last operation and the last fault a world is given to become idle.
 const IDLE_WITHIN: Duration = Duration::from_secs(600);
@@ -47,7 +48,12 @@ pub struct RunReport {
 
 /// Runs a plan until nothing more happens, or something happened that may not.
 pub fn run(plan: &Plan, judge: &mut Judge) -> RunReport {
-    World::new(plan).run(judge)
+    run_traced(plan, judge, LINES_KEPT)
+}
+
+/// As [`run`]; the report has up to `lines_kept` lines of the trace.
+pub fn run_traced(plan: &Plan, judge: &mut Judge, lines_kept: usize) -> RunReport {
+    World::new(plan, lines_kept).run(judge)
 }
 
 struct World<'a> {
@@ -61,9 +67,9 @@ struct World<'a> {
 }
 
 impl<'a> World<'a> {
-    fn new(plan: &'a Plan) -> World<'a> {
+    fn new(plan: &'a Plan, lines_kept: usize) -> World<'a> {
         let setup = Setup::new(plan);
-        let mut env = Env::new(plan);
+        let mut env = Env::new(plan, lines_kept);
         for (at, fault) in plan.faults.iter().enumerate() {
             env.schedule(fault.at, Event::Fault(at));
             env.schedule(fault.until, Event::FaultEnd(at));
@@ -97,8 +103,8 @@ impl<'a> World<'a> {
     }
 
     fn report(mut self) -> RunReport {
-        for core in self.members.iter().filter_map(|member| member.core.as_ref()) {
-            bounds::count(core, &mut self.env.coverage);
+        for member in &self.members {
+            bounds::count(member.core.as_ref(), &member.shards, &mut self.env.coverage);
         }
         let completed = self.members.iter().flat_map(|member| &member.shards).map(|shard| shard.completed);
         RunReport {
@@ -421,7 +427,7 @@ mod tests {
             let plan = Plan::draw(seed);
             let begun = std::time::Instant::now();
             let mut judge = Judge::new(&plan);
-            let report = run(&plan, &mut judge);
+            let report = run_traced(&plan, &mut judge, tail.max(1));
             let took = begun.elapsed();
             println!(
                 "seed {seed} {:?} ops {} parts {} dev {} packets {} events {} ended {:.3} took {took:?} {}",

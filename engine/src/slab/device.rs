@@ -125,7 +125,9 @@ impl Device {
                 assert!(
                     offset.is_multiple_of(block)
                         && (buf.len() as u64).is_multiple_of(block)
-                        && !buf.is_empty()
+                        && !buf.is_empty(),
+                    "{} bytes to be written at {offset}",
+                    buf.len()
                 );
                 assert!(offset + buf.len() as u64 <= self.bytes.len() as u64, "write beyond the end");
                 self.check_once(offset, &buf);
