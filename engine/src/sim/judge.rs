@@ -267,11 +267,16 @@ impl Judge {
         Some(noticed)
     }
 
-    /// Whether anything newer than `version` was let go anywhere, of whatever key: then the absence of a part
-    /// there confirms `version` no longer, nor does that target take a repair of it.
-    fn forgot_newer(&self, version: Version, targets: &[Target], facts: &dyn Facts) -> bool {
-        let let_go = |key: u16| targets.iter().map(move |&target| facts.let_go(target, key));
-        self.histories.keys().flat_map(|&key| let_go(key)).any(|let_go| let_go > version)
+    /// Whether anything newer than `version` may have been let go at `targets`, of whatever key: then the absence
+    /// of a part there confirms `version` no longer, nor does that target take a repair of it.
+    fn forgot_newer(&self, version: Version, targets: &[Target], now: Timestamp, facts: &dyn Facts) -> bool {
+        self.histories.iter().any(|(&key, history)| {
+            let expired = |write: &Write| {
+                self.may_be_expired(write, now) && write.version.is_none_or(|expired| expired > version)
+            };
+            history.writes.iter().any(expired)
+                || targets.iter().any(|&target| facts.let_go(target, key) > version)
+        })
     }
 
     /// Whether any target let go of `version` of `key`, or of a newer one.

@@ -104,6 +104,10 @@ impl<D: Buffers> Store<D> {
     /// Closes the filling batch: it takes no more parts.
     pub(super) fn close_filling(&mut self) {
         let Some(mut batch) = self.filling.take() else { return };
+        if batch.used == 0 {
+            // Begun for a write that waited, and was overtaken meanwhile.
+            return;
+        }
         let (used, len) = (batch.used as usize, align_block(batch.used) as usize);
         batch.writable_mut()[used..len].fill(0);
         if let BatchBuffer::Filling(buffer) = std::mem::replace(&mut batch.buffer, BatchBuffer::Between) {

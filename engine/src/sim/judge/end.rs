@@ -43,9 +43,11 @@ impl Judge {
                 Held::Whole { version: holds, part } => {
                     holds > version || (holds == version && usize::from(part) == number)
                 }
-                Held::Nothing | Held::Damaged => false,
+                // Whoever says to have forgotten something newer takes no repair.
+                Held::Nothing => facts.forgotten_hlc(target) >= version.hlc,
+                Held::Damaged => false,
             };
-            if !right && !self.forgot_newer(version, &[target], facts) {
+            if !right && !self.forgot_newer(version, &[target], now, facts) {
                 return Some(format!("key {key} is {version}, and {target} has {held:?} for part {number}"));
             }
         }

@@ -140,7 +140,7 @@ impl Judge {
         if let Some(Miss::Unconfirmed(version)) = why {
             // To an ordinary get, only what was forgotten, or is newer, is a reason not to find what is there.
             let everyone: Vec<Target> = self.histories.keys().flat_map(|&key| facts.targets(key)).collect();
-            if asked.strict() || self.forgot_newer(version, &everyone, facts) {
+            if asked.strict() || self.forgot_newer(version, &everyone, now, facts) {
                 return Ok(());
             }
         }
@@ -227,9 +227,17 @@ impl Judge {
         }
     }
 
-    /// A get in the calm time was not served: only more loss than is borne excuses that.
-    fn judge_not_served(&self, asked: &Asked, answer: &Answer, now: Timestamp, facts: &dyn Facts) -> Finding {
-        if asked.sent < self.calm_at || self.may_be_absent(asked, now, facts).is_ok() {
+    /// A get in the calm time was not served: only more loss than is borne excuses that, and bounds that are
+    /// as low as the world's, which completion alone may reach.
+    fn judge_not_served(
+        &self,
+        asked: &Asked,
+        answer: &Answer,
+        now: Timestamp,
+        facts: &dyn Facts,
+    ) -> Finding {
+        let bounded = *answer == Answer::Status(Status::Overloaded);
+        if bounded || asked.sent < self.calm_at || self.may_be_absent(asked, now, facts).is_ok() {
             return Ok(());
         }
         Err((Wrong::NotServed, format!("{answer:?}, with nothing wrong")))

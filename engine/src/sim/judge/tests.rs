@@ -34,6 +34,10 @@ impl Facts for World {
     fn losses(&self, target: Target) -> &[Loss] {
         self.losses.get(&target.member.0).map_or(&[], Vec::as_slice)
     }
+    fn forgotten_hlc(&self, _target: Target) -> u64 {
+        0
+    }
+
     fn let_go(&self, target: Target, key: u16) -> Version {
         match target.member.0 {
             5 if key == KEY => self.let_go,
