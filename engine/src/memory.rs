@@ -5,10 +5,11 @@
 //!
 //! * A write or delete [replaces](MemoryTier::replace) or [invalidates](MemoryTier::invalidate) the
 //!   key before it is acknowledged.
-//! * What a read found is kept only if no write of the key came since that read began: the read takes
-//!   a [token](MemoryTier::begin_fill) first, and every write of the key makes it worthless.
-//! * An older version never takes the place of a newer one, and a write that was overtaken is not
-//!   kept, even if the newer version is gone from here by then.
+//! * What a read found is kept only if no write of the key came since that read began, and no other read
+//!   [returned](MemoryTier::returned) anything newer: the read takes a [token](MemoryTier::begin_fill)
+//!   first, and every write of the key makes it worthless.
+//! * An older version never takes the place of a newer one, and a write that was overtaken, by another
+//!   one or by what a read returned, is not kept, even if the newer version is gone from here by then.
 //! * Expiry is checked on every hit.
 //!
 //! A value is known by its key's hash; it carries its key, and whoever takes it out compares. Values
@@ -21,13 +22,18 @@ use quick_cache::unsync::Cache;
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
 use crate::mistakes::{Mistake, planted};
 
+mod fills;
+
+pub use fills::FillToken;
+use fills::Fills;
+
 /// What the tier's own records of an entry cost, in bytes; counted with each entry.
 pub const ENTRY_OVERHEAD_BYTES: usize = 160;
-/// Buckets of keys that count their writes together (96 KiB). A fill is refused in vain if another
-/// key of its bucket is written while it is under way: one in 4,096 for each such write.
-const WRITE_BUCKETS: usize = 4096;
+/// Buckets of keys whose newest version is known together (64 KiB). A write is not kept in vain if a newer
+/// one of another key of its bucket was acknowledged before it.
+const VERSION_BUCKETS: usize = 4096;
 
-const _: () = assert!(WRITE_BUCKETS.is_power_of_two());
+const _: () = assert!(VERSION_BUCKETS.is_power_of_two());
 
 /// One object record to be kept.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -55,21 +61,13 @@ pub struct Hit<V> {
     pub value: V,
 }
 
-/// Says that a key was not written before some moment; taken before a read of its parts starts.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[must_use]
-pub struct FillToken {
-    bucket: usize,
-    writes: u64,
-}
-
 /// What became of an entry that was offered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kept {
     /// It is held.
     Yes,
-    /// It was written, or invalidated, since the token was taken; or something newer is held or was
-    /// written.
+    /// It was written, or invalidated, since the token was taken; or something newer is held, was written,
+    /// or was returned by a read.
     Overtaken,
     /// It has expired.
     Expired,
@@ -90,7 +88,7 @@ pub struct MemoryStats {
     pub other_version: u64,
     /// Entries kept after a read.
     pub fills: u64,
-    /// Entries not kept after a read, since they were overtaken by a write.
+    /// Entries not kept after a read, since they were overtaken by a write or another read.
     pub fills_overtaken: u64,
     /// Entries not kept for another reason, and entries of writes that were not kept.
     pub refused: u64,
@@ -108,28 +106,12 @@ pub struct MemoryStats {
     pub capacity_bytes: u64,
 }
 
-/// Writes of one bucket of keys.
-#[derive(Clone, Copy, Default)]
-struct Writes {
-    /// Writes and invalidations so far.
-    count: u64,
-    /// The highest version that was acknowledged.
-    newest: Version,
-}
-
-impl Writes {
-    /// Counts a write or invalidation of `version`; the highest version by now.
-    fn note(&mut self, version: Version) -> Version {
-        self.count += 1;
-        self.newest = self.newest.max(version);
-        self.newest
-    }
-}
-
 /// What one home core keeps of its keys.
 pub struct MemoryTier<V> {
     cache: Cache<(KeyHash, Record), Entry<V>, ByteWeight, MixKeyHash, CountEvicted>,
-    writes: Box<[Writes]>,
+    fills: Fills,
+    /// The newest version that was acknowledged or returned, of each bucket of keys.
+    newest: Box<[Version]>,
     stats: MemoryStats,
 }
 
@@ -144,7 +126,8 @@ impl<V: Clone> MemoryTier<V> {
             .unwrap_or_else(|error| panic!("a capacity and an estimate of items are given: {error}"));
         MemoryTier {
             cache: Cache::with_options(options, ByteWeight, MixKeyHash, CountEvicted),
-            writes: vec![Writes::default(); WRITE_BUCKETS].into_boxed_slice(),
+            fills: Fills::default(),
+            newest: vec![Version::ZERO; VERSION_BUCKETS].into_boxed_slice(),
             stats: MemoryStats { capacity_bytes, ..MemoryStats::default() },
         }
     }
@@ -174,20 +157,23 @@ impl<V: Clone> MemoryTier<V> {
 
     /// To be taken before a read of parts of this key starts, whose result may be kept.
     pub fn begin_fill(&self, hash: KeyHash) -> FillToken {
-        let bucket = bucket(hash);
-        FillToken { bucket, writes: self.writes[bucket].count }
+        self.fills.begin(hash)
+    }
+
+    /// To be called with the version of an object that a read found, or found deleted, before it is
+    /// returned as confirmed: nothing older is a hit from then on. Its write need not have been
+    /// acknowledged, so nothing else may have said so.
+    pub fn returned(&mut self, hash: KeyHash, version: Version) {
+        self.note(hash, version);
+        self.fills.refuse_older(hash, version);
+        self.remove_older(hash, Record::OBJECT, version);
     }
 
     /// Keeps what a read has found, if nothing speaks against it (see [`Kept`]). Not for reads that
     /// were answered unconfirmed: they may have missed an acknowledged write.
     pub fn fill(&mut self, token: FillToken, entry: Entry<V>, wall_ms: u64) -> Kept {
-        assert_eq!(token.bucket, bucket(entry.hash), "a token of another key");
-        let overtaken = token.writes != self.writes[token.bucket].count;
-        let kept = if overtaken && !planted(Mistake::FillWithoutToken) {
-            Kept::Overtaken
-        } else {
-            self.keep(entry, wall_ms)
-        };
+        let allowed = token.allows(entry.hash, entry.version) || planted(Mistake::FillWithoutToken);
+        let kept = if allowed { self.keep(entry, wall_ms) } else { Kept::Overtaken };
         match kept {
             Kept::Yes => self.stats.fills += 1,
             Kept::Overtaken => self.stats.fills_overtaken += 1,
@@ -201,9 +187,10 @@ impl<V: Clone> MemoryTier<V> {
     /// speaks against it.
     pub fn replace(&mut self, entry: Entry<V>, wall_ms: u64) -> Kept {
         assert_eq!(entry.record, Record::OBJECT, "a write is acknowledged by its object record");
-        let newest = self.writes[bucket(entry.hash)].note(entry.version);
+        let newest = self.note(entry.hash, entry.version);
+        self.fills.refuse(entry.hash);
         let kept = if entry.version < newest {
-            self.remove_older(&entry);
+            self.remove_older(entry.hash, entry.record, entry.version);
             Kept::Overtaken
         } else {
             self.keep(entry, wall_ms)
@@ -219,7 +206,8 @@ impl<V: Clone> MemoryTier<V> {
     /// acknowledged; and with [`Version::ZERO`] when a write begins or ends without a known outcome.
     /// Fills under way are refused, and no write up to `through` that is acknowledged later is kept.
     pub fn invalidate(&mut self, hash: KeyHash, through: Version) {
-        self.writes[bucket(hash)].note(through);
+        self.note(hash, through);
+        self.fills.refuse(hash);
         if !planted(Mistake::InvalidateForgotten) {
             self.cache.remove(&(hash, Record::OBJECT));
         }
@@ -262,7 +250,7 @@ impl<V: Clone> MemoryTier<V> {
 
     /// Holds `entry` in place of anything older, or nothing older in any case.
     fn keep(&mut self, entry: Entry<V>, wall_ms: u64) -> Kept {
-        self.remove_older(&entry);
+        self.remove_older(entry.hash, entry.record, entry.version);
         let (key, version) = ((entry.hash, entry.record), entry.version);
         if self.cache.peek(&key).is_some_and(|held| held.version > version) {
             return Kept::Overtaken;
@@ -280,8 +268,15 @@ impl<V: Clone> MemoryTier<V> {
         Kept::Yes
     }
 
-    fn remove_older(&mut self, entry: &Entry<V>) {
-        self.cache.remove_if(&(entry.hash, entry.record), |held| held.version < entry.version);
+    /// Nothing older than `version` may be a hit from here on; the newest version known by now.
+    fn note(&mut self, hash: KeyHash, version: Version) -> Version {
+        let newest = &mut self.newest[bucket(hash)];
+        *newest = version.max(*newest);
+        *newest
+    }
+
+    fn remove_older(&mut self, hash: KeyHash, record: Record, version: Version) {
+        self.cache.remove_if(&(hash, record), |held| held.version < version);
     }
 }
 
@@ -293,7 +288,7 @@ impl<V> Entry<V> {
 
 fn bucket(hash: KeyHash) -> usize {
     // Not a plain remainder: all keys of one home may agree in the bits that chose it.
-    ((hash.0 >> 64) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) as usize >> 32 & (WRITE_BUCKETS - 1)
+    ((hash.0 >> 64) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) as usize >> 32 & (VERSION_BUCKETS - 1)
 }
 
 #[derive(Clone)]
@@ -322,7 +317,7 @@ impl<K, V> Lifecycle<K, V> for CountEvicted {
 }
 
 /// Key hashes are uniform already; the record is mixed in.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct MixKeyHash;
 
 impl BuildHasher for MixKeyHash {

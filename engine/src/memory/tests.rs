@@ -56,17 +56,59 @@ fn what_a_read_found_is_a_hit() {
 #[test]
 fn a_fill_that_began_before_a_write_is_refused_after_it() {
     let mut tier = tier();
-    let before = tier.begin_fill(hash(1));
+    let [before, older, same] = std::array::from_fn(|_| tier.begin_fill(hash(1)));
+    let other = tier.begin_fill(hash(2));
     assert_eq!(tier.replace(entry(1, 20), WALL_MS), Kept::Yes);
+    let after = tier.begin_fill(hash(1));
     assert_eq!(tier.fill(before, entry(1, 10), WALL_MS), Kept::Overtaken);
     assert_eq!(read(&mut tier, 1), Some(20));
     // Also when the write is no longer held, and when the read found that very write.
     tier.cache.clear();
-    assert_eq!(tier.fill(before, entry(1, 10), WALL_MS), Kept::Overtaken);
-    assert_eq!(tier.fill(before, entry(1, 20), WALL_MS), Kept::Overtaken);
+    assert_eq!(tier.fill(older, entry(1, 10), WALL_MS), Kept::Overtaken);
+    assert_eq!(tier.fill(same, entry(1, 20), WALL_MS), Kept::Overtaken);
     assert_eq!(read(&mut tier, 1), None);
-    assert_eq!(fill(&mut tier, entry(1, 20)), Kept::Yes);
+    assert_eq!(tier.fill(after, entry(1, 20), WALL_MS), Kept::Yes);
+    assert_eq!(tier.fill(other, entry(2, 10), WALL_MS), Kept::Yes, "another key");
     assert_eq!(tier.stats().fills_overtaken, 3);
+}
+
+#[test]
+fn nothing_older_than_what_a_read_returned_is_kept() {
+    let mut tier = tier();
+    let [slow, same, newer] = std::array::from_fn(|_| tier.begin_fill(hash(1)));
+    let other = tier.begin_fill(hash(2));
+    // Found though its write was never acknowledged, and not held.
+    tier.returned(hash(1), version(20));
+    assert_eq!(tier.fill(slow, entry(1, 10), WALL_MS), Kept::Overtaken);
+    assert_eq!(tier.replace(entry(1, 10), WALL_MS), Kept::Overtaken);
+    assert_eq!(read(&mut tier, 1), None);
+    assert_eq!(tier.fill(other, entry(2, 10), WALL_MS), Kept::Yes, "another key");
+    assert_eq!(tier.fill(same, entry(1, 20), WALL_MS), Kept::Overtaken, "a write was acknowledged since");
+    assert_eq!(tier.fill(newer, entry(1, 30), WALL_MS), Kept::Overtaken);
+    let [own, newer] = std::array::from_fn(|_| tier.begin_fill(hash(1)));
+    tier.returned(hash(1), version(20));
+    assert_eq!(tier.fill(own, entry(1, 20), WALL_MS), Kept::Yes);
+    assert_eq!(tier.fill(newer, entry(1, 30), WALL_MS), Kept::Yes);
+    // What is held and older is let go.
+    tier.returned(hash(1), version(40));
+    assert_eq!(read(&mut tier, 1), None);
+}
+
+#[test]
+fn fills_are_known_while_they_are_under_way() {
+    let tier = tier();
+    let (first, second) = (tier.begin_fill(hash(1)), tier.begin_fill(hash(1)));
+    let other = tier.begin_fill(hash(2));
+    assert_eq!(tier.fills.len(), 2);
+    drop((first, other));
+    assert_eq!(tier.fills.len(), 1);
+    // After a write, those from before it and those from behind it are known apart.
+    tier.fills.refuse(hash(1));
+    let third = tier.begin_fill(hash(1));
+    drop(second);
+    assert_eq!(tier.fills.len(), 1);
+    drop(third);
+    assert_eq!(tier.fills.len(), 0);
 }
 
 #[test]
@@ -181,44 +223,61 @@ fn a_tier_without_bytes_keeps_nothing() {
 }
 
 /// Reads and writes of few keys in random order, each a step at a time as the shell interleaves them;
-/// no hit may be older than the last acknowledged write.
+/// no hit may be older than the last acknowledged write, or than what a read returned.
 #[test]
-fn no_hit_is_ever_older_than_an_acknowledged_write() {
+fn no_hit_is_ever_older_than_what_was_acknowledged_or_returned() {
     const KEYS: u64 = 4;
     for seed in 0..30 {
         let mut rng = SmallRng::seed_from_u64(seed);
         // Room for two entries, so that what was written is often gone.
         let mut tier: MemoryTier<u64> = MemoryTier::new(2400, 2);
         let mut stored = [0u64; KEYS as usize];
+        let mut promised = [0u64; KEYS as usize];
         let mut clock = 1;
         let mut reads: Vec<(FillToken, u64, u64)> = Vec::new();
-        let mut writes: Vec<(u64, u64)> = Vec::new();
+        let mut writes: Vec<(u64, u64, bool)> = Vec::new();
         for step in 0..3000 {
             let number = rng.random_range(0..KEYS);
             match rng.random_range(0..6) {
-                0 => reads.push((tier.begin_fill(hash(number)), number, stored[number as usize])),
+                0 if reads.len() < 8 => {
+                    reads.push((tier.begin_fill(hash(number)), number, stored[number as usize]))
+                }
                 1 if !reads.is_empty() => {
                     let (token, number, found) = reads.swap_remove(rng.random_range(0..reads.len()));
-                    tier.fill(token, entry(number, found), WALL_MS);
+                    tier.returned(hash(number), version(found));
+                    promised[number as usize] = promised[number as usize].max(found);
+                    if rng.random_ratio(7, 8) {
+                        tier.fill(token, entry(number, found), WALL_MS);
+                    }
                 }
                 2 => {
                     clock += 1;
-                    writes.push((number, clock));
+                    let acknowledged = rng.random_ratio(3, 4);
+                    if !acknowledged {
+                        tier.invalidate(hash(number), Version::ZERO);
+                    }
+                    writes.push((number, clock, acknowledged));
                 }
                 // Writes are acknowledged in any order; a later version wins.
                 3 if !writes.is_empty() => {
-                    let (number, version) = writes.swap_remove(rng.random_range(0..writes.len()));
+                    let (number, version, acknowledged) =
+                        writes.swap_remove(rng.random_range(0..writes.len()));
                     stored[number as usize] = stored[number as usize].max(version);
-                    tier.replace(entry(number, version), WALL_MS);
+                    // Of some it was said before that it is not known whether they will be there.
+                    if acknowledged {
+                        promised[number as usize] = promised[number as usize].max(version);
+                        tier.replace(entry(number, version), WALL_MS);
+                    }
                 }
                 4 if rng.random_ratio(1, 10) => {
                     clock += 1;
                     stored[number as usize] = clock;
+                    promised[number as usize] = clock;
                     tier.invalidate(hash(number), version(clock));
                 }
                 _ => {
                     if let Some(found) = read(&mut tier, number) {
-                        let newest = stored[number as usize];
+                        let newest = promised[number as usize];
                         assert!(found >= newest, "seed {seed}, step {step}: {found} after {newest}");
                     }
                 }

@@ -74,7 +74,7 @@ enum Stage {
     /// At its gate, until then.
     Gate(Timestamp),
     /// It reads, for its client or for its condition.
-    Reading(OpId, FillToken),
+    Reading(OpId, Option<FillToken>),
     /// It writes; the stripe's bytes for the memory tier.
     Writing(Box<PartMeta>, Slice),
 }
@@ -87,6 +87,15 @@ pub(super) struct Call {
     deadline: Timestamp,
     expires_ms: u64,
     stage: Stage,
+}
+
+/// The version of an object that a read has found, or found deleted, for certain.
+fn confirmed_version(outcome: &ReadOutcome<Slice>) -> Option<Version> {
+    match outcome {
+        ReadOutcome::Found { meta, confirmed: true, .. } => Some(meta.version),
+        ReadOutcome::NotFound { why: Miss::Deleted(version) } => Some(*version),
+        _ => None,
+    }
 }
 
 impl Call {
@@ -171,8 +180,8 @@ impl Core {
     pub(super) fn run(&mut self, task: Task, site: &mut Site<'_>) {
         match task {
             Task::ReadDone(id, outcome) => {
-                let Some(call) = self.calls.remove(&id) else { return };
-                let read = self.finish_read(&call, *outcome, site);
+                let Some(mut call) = self.calls.remove(&id) else { return };
+                let read = self.finish_read(&mut call, *outcome, site);
                 if call.op.kind.writes() {
                     self.judge_condition(call, read, site);
                 } else {
@@ -245,7 +254,7 @@ impl Core {
         };
         let op = self.coordinator.read(request, now);
         self.call_of.insert(op, call.op.id);
-        self.calls.insert(call.op.id, Call { stage: Stage::Reading(op, token), ..call });
+        self.calls.insert(call.op.id, Call { stage: Stage::Reading(op, Some(token)), ..call });
     }
 
     fn read_memory(&mut self, call: &Call, now: Now) -> Option<Read> {
@@ -264,8 +273,15 @@ impl Core {
         })
     }
 
-    fn finish_read(&mut self, call: &Call, outcome: ReadOutcome<Slice>, site: &mut Site<'_>) -> Read {
+    fn finish_read(&mut self, call: &mut Call, outcome: ReadOutcome<Slice>, site: &mut Site<'_>) -> Read {
         let now = site.now();
+        let token = match &mut call.stage {
+            Stage::Reading(_, token) => token.take(),
+            Stage::Gate(_) | Stage::Writing(..) => None,
+        };
+        if let Some(version) = confirmed_version(&outcome) {
+            self.memory.returned(self.setup.name(call.op.key).hash, version);
+        }
         let (meta, parts, confirmed) = match outcome {
             ReadOutcome::Found { meta, parts, confirmed } => (meta, parts, confirmed),
             // A condition must not take what could not be confirmed for nothing.
@@ -298,7 +314,7 @@ impl Core {
         if confirmed
             && whole
             && self.setup.shape.memory_bytes > 0
-            && let Stage::Reading(_, token) = call.stage
+            && let Some(token) = token
         {
             let held: Rc<[u8]> = Rc::from(&bytes[..]);
             let slice = Slice::new(held, 0..bytes.len());

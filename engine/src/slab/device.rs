@@ -74,6 +74,8 @@ pub(crate) struct Device {
     pub(crate) completed: u64,
     pub(crate) fail_writes: bool,
     pub(crate) fail_reads: bool,
+    /// A byte that cannot be read.
+    pub(crate) unreadable: Option<u64>,
     pub(crate) reads: u64,
     pub(crate) flushes: u64,
     pub(crate) bytes_written: u64,
@@ -93,6 +95,7 @@ impl Device {
             completed: 0,
             fail_writes: false,
             fail_reads: false,
+            unreadable: None,
             reads: 0,
             flushes: 0,
             bytes_written: 0,
@@ -236,6 +239,11 @@ impl Device {
         let error = IoError::from_os(EIO);
         let result = match op {
             Op::Read { .. } if self.fail_reads => IoResult::Read(Err(error)),
+            Op::Read { offset, len }
+                if self.unreadable.is_some_and(|at| (offset..offset + len as u64).contains(&at)) =>
+            {
+                IoResult::Read(Err(error))
+            }
             Op::Read { offset, len } => {
                 IoResult::Read(Ok(Rc::from(&self.bytes[offset as usize..offset as usize + len])))
             }

@@ -89,6 +89,15 @@ pub(super) struct Waiting {
     pub(super) contents: Contents,
 }
 
+/// A slab that has no contents table.
+pub(super) struct Unsealed {
+    pub(super) slab: u32,
+    pub(super) generation: u64,
+    pub(super) entries: Vec<ContentsEntry>,
+    /// Every piece of it could be read.
+    pub(super) all_read: bool,
+}
+
 /// Opening a device: reads superblocks, tables and headers, or formats a blank device.
 ///
 /// Call [`Opening::poll`] until `None`, after `new` and after each [`Opening::complete`]; once
@@ -112,7 +121,7 @@ pub struct Opening<D: Buffers> {
     /// Those being read, the oldest first.
     pub(super) waiting: VecDeque<Waiting>,
     pub(super) scan: Option<Scanner>,
-    pub(super) to_seal: Vec<(u32, u64, Vec<ContentsEntry>)>,
+    pub(super) to_seal: Vec<Unsealed>,
     pub(super) index: Option<Index>,
     slabs: Option<Slabs>,
     pub(super) growing: Vec<Growing>,

@@ -8,7 +8,7 @@ use super::layout::{
     BLOCK_LEN, ContentsEntry, SLAB_DATA_START, SlabHeader, SlabTrailer, align_block, contents_start,
     slab_start,
 };
-use super::recover::{Contents, Io, Opening, Stage, Waiting};
+use super::recover::{Contents, Io, Opening, Stage, Unsealed, Waiting};
 use super::scan::Scanner;
 use super::superblock::Superblock;
 use super::table::{TAIL_LEN, Tail, parse_contents, parse_tail};
@@ -54,6 +54,8 @@ impl<D: Buffers> Opening<D> {
     /// `blank`, nothing was ever completed there.
     pub(super) fn last_read(&mut self, slab: u32, blank: bool, result: Result<D::Read, IoError>) {
         let shard_id = self.sb().shard_id;
+        // What cannot be read may hold something, whatever the power took.
+        self.unsure |= result.is_err() && !blank;
         let trailer = result.ok().and_then(|bytes| SlabTrailer::decode(bytes.as_ref()));
         if let Some(trailer) = trailer.filter(|trailer| trailer.shard_id == shard_id && trailer.slab == slab)
         {
@@ -150,20 +152,20 @@ impl<D: Buffers> Opening<D> {
         let len = SCAN_READ_LEN.min(slab_len - start);
         let Some(scan) = &mut self.scan else { panic!("no slab is being scanned") };
         let last = start + len == slab_len;
-        let unread = result.is_err();
         match result {
             Ok(bytes) => scan.feed(bytes.as_ref(), last),
-            Err(_) => scan.feed(&vec![0; len as usize], last),
+            Err(_) => scan.feed_unreadable(len as usize, last),
         }
-        self.unsure |= unread;
         if !last {
             return self.read_scan(start + len);
         }
         let same_run = self.same_run();
         let (Some(mut scan), Some(front)) = (self.scan.take(), self.waiting.front_mut()) else { return };
+        self.unsure |= !scan.all_read;
         self.unsure |= same_run && scan.judge();
         self.counters.parts_damaged += scan.rejected.len() as u64;
-        self.to_seal.push((front.slab, front.generation, scan.entries.clone()));
+        let (slab, generation, entries) = (front.slab, front.generation, scan.entries.clone());
+        self.to_seal.push(Unsealed { slab, generation, entries, all_read: scan.all_read });
         front.contents = Contents::Known(scan.entries);
         self.pump_contents();
     }
@@ -185,28 +187,29 @@ impl<D: Buffers> Opening<D> {
         self.progress.parts += entries.len() as u64;
     }
 
-    /// The newest slab goes on taking parts if it was not sealed, so that a crash costs no slab. What was
-    /// being written behind the last part that is whole is not believed. The device may still be writing it
-    /// though its process is gone: what comes next keeps clear of where that could be.
+    /// The newest slab goes on taking parts if it was not sealed, so that the crash of a process costs no slab.
+    /// What was being written behind the last part that is whole is not believed. The device may still be
+    /// writing it though its process is gone: what comes next keeps clear of where that could be.
+    ///
+    /// Not if the machine was down since: what the power took would be missed after a crash of the new run,
+    /// which takes nothing. Nor if a piece of it could not be read, where there may be parts.
     fn resume_newest(&mut self) {
         let newest = self.held.iter().map(|&(_, generation)| generation).max();
-        let Some(at) = self.to_seal.iter().position(|&(_, generation, _)| Some(generation) == newest) else {
-            return;
-        };
-        let (slab, generation, entries) = self.to_seal.swap_remove(at);
+        let Some(at) = self.to_seal.iter().position(|slab| Some(slab.generation) == newest) else { return };
+        let Unsealed { slab, entries, all_read, .. } = &self.to_seal[at];
         let late_writes = BATCHES_IN_FLIGHT_MAX as u32 * self.config.commit_len_max;
-        let cursor = align_block(data_end(&entries)).saturating_add(late_writes);
-        if contents_start(self.sb().slab_len, entries.len()).is_some_and(|start| cursor <= start) {
-            self.growing.push(Growing::restored(slab, entries, cursor, cursor));
-        } else {
-            self.to_seal.push((slab, generation, entries));
+        let cursor = align_block(data_end(entries)).saturating_add(late_writes);
+        let room = contents_start(self.sb().slab_len, entries.len()).is_some_and(|start| cursor <= start);
+        if room && *all_read && self.sb().boot == self.config.boot {
+            self.growing.push(Growing::restored(*slab, entries.clone(), cursor, cursor));
+            self.to_seal.swap_remove(at);
         }
     }
 
     /// Writes the next contents table that was missing.
     pub(super) fn pump_seal(&mut self) {
         let superblock = self.sb();
-        while let Some((slab, generation, entries)) = self.to_seal.pop() {
+        while let Some(Unsealed { slab, generation, entries, .. }) = self.to_seal.pop() {
             let end = data_end(&entries);
             if contents_start(superblock.slab_len, entries.len()).is_none_or(|start| start < end) {
                 continue;

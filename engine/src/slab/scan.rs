@@ -21,6 +21,8 @@ pub(super) struct Scanner {
     /// Bytes that are not decided yet, from `position` of the slab on.
     window: Vec<u8>,
     position: u32,
+    /// Every piece could be read.
+    pub(super) all_read: bool,
     /// What was found.
     pub(super) entries: Vec<ContentsEntry>,
     /// Those whose head is whole, and whose payload is not what it says: torn, or damaged.
@@ -46,6 +48,7 @@ impl Scanner {
             generation,
             window: Vec::new(),
             position: SLAB_DATA_START,
+            all_read: true,
             entries: Vec::new(),
             rejected: Vec::new(),
             settled: BTreeMap::new(),
@@ -69,6 +72,12 @@ impl Scanner {
         let decided = at.min(self.window.len());
         self.window.drain(..decided);
         self.position += decided as u32;
+    }
+
+    /// Passes over the next `len` bytes of the slab, which cannot be read; `last` if there are no more.
+    pub(super) fn feed_unreadable(&mut self, len: usize, last: bool) {
+        self.all_read = false;
+        self.feed(&vec![0; len], last);
     }
 
     /// Judges what was found by what it says of what was there before: takes the parts whose payload is

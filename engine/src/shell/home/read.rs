@@ -8,7 +8,7 @@ use hedgerow_wire::checksum::{crc32c, crc32c_combine};
 use hedgerow_wire::frame::Status;
 use hedgerow_wire::part::{PartKind, PartMeta};
 use hedgerow_wire::time::Now;
-use hedgerow_wire::{KeyHash, ReadPolicy, Record};
+use hedgerow_wire::{KeyHash, ReadPolicy, Record, Version};
 use smallvec::SmallVec;
 
 use super::{Piece, Pieces, ReadCall, RecordReply, Reply, StripeInMemory};
@@ -27,6 +27,9 @@ pub async fn serve_read(core: &Rc<Core>, call: &ReadCall) -> Reply<PartBytes> {
     }
     let token = core.memory.borrow_mut().begin_fill(call.name.hash);
     let outcome = core.read(read_request(core, call)).await;
+    if let Some(version) = confirmed_version(&outcome).filter(|_| call.name.record == Record::OBJECT) {
+        core.memory.borrow_mut().returned(call.name.hash, version);
+    }
     let (meta, parts, confirmed) = match outcome {
         ReadOutcome::Found { meta, parts, confirmed } => (meta, parts, confirmed),
         // A condition must not take what could not be confirmed for nothing.
@@ -57,6 +60,15 @@ pub async fn serve_read(core: &Rc<Core>, call: &ReadCall) -> Reply<PartBytes> {
         fill_memory(core, token, call, meta.clone(), pieces.clone());
     }
     Reply::Record(RecordReply { meta, pieces, confirmed, from_memory: false })
+}
+
+/// The version of the record that the outcome says is there, or deleted, and that no later read may go behind.
+fn confirmed_version(outcome: &ReadOutcome<PartBytes>) -> Option<Version> {
+    match outcome {
+        ReadOutcome::Found { meta, confirmed: true, .. } => Some(meta.version),
+        ReadOutcome::NotFound { why: Miss::Deleted(version) } => Some(*version),
+        _ => None,
+    }
 }
 
 fn read_request(core: &Core, call: &ReadCall) -> ReadRequest {

@@ -6,6 +6,7 @@ use hedgerow_wire::Version;
 use hedgerow_wire::limits::CLOCK_AHEAD_US_MAX;
 use hedgerow_wire::part::{PartAnswer, PartMeta, PartWrite, Standing, WritePurpose};
 
+use crate::slab::layout::SLABS_START;
 use crate::slab::testing::{Answer, Crash, World, name, part, put};
 
 const SLAB: u32 = 64 << 10;
@@ -202,12 +203,37 @@ fn what_the_power_took_with_it_is_no_damage() {
     world.config.boot += 1;
     world.crash(Crash::Kill);
     assert!(!unsure(&mut world));
+    // Not even after a crash of the process alone, which takes nothing.
+    world.put(&part(&name(10, 0), world.version(10), LEN));
+    world.put(&part(&name(11, 0), world.version(11), LEN));
+    world.crash(Crash::Kill);
+    assert!(!unsure(&mut world));
+    assert!([10, 11].iter().all(|&key| world.held(&name(key, 0)).is_some()));
     // The next crash is one of the process.
     world.put(&part(&name(20, 0), world.version(20), LEN));
     world.put(&part(&name(21, 0), world.version(21), LEN));
     flip(&mut world, 20, 100);
     world.crash(Crash::Kill);
     assert!(unsure(&mut world));
+}
+
+#[test]
+fn nothing_is_appended_to_a_slab_of_which_a_piece_could_not_be_read() {
+    let mut world = World::new(8, 256 << 10, 3, |config| config.commit_len_max = 16 << 10);
+    for key in 0..PARTS {
+        world.put(&part(&name(key, 0), world.version(u64::from(key)), LEN));
+    }
+    world.advance(Duration::from_secs(60));
+    let image = world.device.bytes.clone();
+    // Behind the first blocks, before the place of the contents table: only the scan reads it.
+    world.device.unreadable = Some(SLABS_START + (100 << 10));
+    world.crash(Crash::Kill);
+    assert!(unsure(&mut world));
+    world.put(&part(&name(20, 0), world.version(20), LEN));
+    let slab = SLABS_START as usize..SLABS_START as usize + (192 << 10);
+    assert!(world.device.bytes[slab.clone()] == image[slab], "its parts are left alone");
+    world.crash(Crash::Kill);
+    assert!(world.held(&name(20, 0)).is_some());
 }
 
 #[test]
