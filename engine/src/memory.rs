@@ -17,10 +17,10 @@
 
 use std::hash::{BuildHasher, Hasher};
 
+use crate::mistakes::{Mistake, planted};
 use hedgerow_wire::{KeyHash, Record, Version};
 use quick_cache::unsync::Cache;
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
-use crate::mistakes::{Mistake, planted};
 
 mod fills;
 

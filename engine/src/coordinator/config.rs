@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use crate::mistakes::{Mistake, planted};
 use hedgerow_wire::time::Timestamp;
 use hedgerow_wire::types::{Code, ReadPolicy};
-use crate::mistakes::{Mistake, planted};
 
 /// What can be set about a coordinator. `Config::new(code)` has the defaults.
 #[derive(Clone, PartialEq, Debug)]

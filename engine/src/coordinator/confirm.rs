@@ -7,8 +7,8 @@
 //! s + 1 holders among them, and (s + 1) + (m - s + 1) > m + 1. And when s + 1 of them hold V itself,
 //! so that no later read can confirm anything older: then V is as good as acknowledged.
 
-use smallvec::SmallVec;
 use crate::mistakes::{Mistake, planted};
+use smallvec::SmallVec;
 
 /// What one of the first m + 1 targets is known to say about the version in question.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -267,16 +267,10 @@ impl Judge {
         Some(noticed)
     }
 
-    /// Whether anything newer than `version` may have been let go at `targets`, of whatever key: then the absence
-    /// of a part there confirms `version` no longer, nor does that target take a repair of it.
-    fn forgot_newer(&self, version: Version, targets: &[Target], now: Timestamp, facts: &dyn Facts) -> bool {
-        self.histories.iter().any(|(&key, history)| {
-            let expired = |write: &Write| {
-                self.may_be_expired(write, now) && write.version.is_none_or(|expired| expired > version)
-            };
-            history.writes.iter().any(expired)
-                || targets.iter().any(|&target| facts.let_go(target, key) > version)
-        })
+    /// Whether any of `targets` forgot something that is not older than `version`, of whatever key: then the
+    /// absence of a part there confirms `version` no longer, nor does that target take a repair of it.
+    fn forgot_as_new(&self, version: Version, targets: &[Target], facts: &dyn Facts) -> bool {
+        targets.iter().any(|&target| facts.forgotten_hlc(target) >= version.hlc)
     }
 
     /// Whether any target let go of `version` of `key`, or of a newer one.

@@ -40,3 +40,6 @@ mod shard;
 pub mod shrink;
 pub mod trace;
 pub mod world;
+
+#[cfg(test)]
+mod tests;

@@ -69,9 +69,7 @@ pub(super) fn verify_payload(
     let start = at + head.head_len;
     let range = start..start + head.payload_len as usize;
     match bytes.get(range.clone()) {
-        Some(payload)
-            if planted(Mistake::PayloadUnchecked) || crc32c(payload) == head.payload_checksum =>
-        {
+        Some(payload) if planted(Mistake::PayloadUnchecked) || crc32c(payload) == head.payload_checksum => {
             Ok(range)
         }
         _ => Err(Fault::Payload),

@@ -87,9 +87,7 @@ pub fn run(context: &Context, sim: &Sim) -> Result<(), Failure> {
     let ran = sim.many().run(runs::run);
     context.show(&ran)?;
     match ran.failed.first() {
-        Some((seed, violation)) => {
-            tell(context, &Story::shrunk(*seed, violation, sim.shrink, sim.trace))
-        }
+        Some((seed, violation)) => tell(context, &Story::shrunk(*seed, violation, sim.shrink, sim.trace)),
         None => Ok(()),
     }
 }

@@ -186,9 +186,10 @@ impl<B> ReadOp<B> {
             desk.stats.answers_invalid += 1;
             return Known::Holds(version);
         }
-        let found = self.candidates.iter().position(|candidate| {
-            candidate.meta.version == version || planted(Mistake::VersionsMixed)
-        });
+        let found = self
+            .candidates
+            .iter()
+            .position(|candidate| candidate.meta.version == version || planted(Mistake::VersionsMixed));
         let at = found.unwrap_or_else(|| {
             self.candidates.push(Candidate { meta: meta.clone(), parts: SmallVec::new() });
             self.candidates.len() - 1

@@ -122,9 +122,7 @@ impl Slot {
                 return Standing::Newer;
             }
             Known::Lost(_) if self.above >= version => return Standing::Newer,
-            Known::Absent { forgotten, .. }
-                if forgotten < version || planted(Mistake::ForgottenIgnored) =>
-            {
+            Known::Absent { forgotten, .. } if forgotten < version || planted(Mistake::ForgottenIgnored) => {
                 return Standing::NothingNewer;
             }
             Known::Absent { unknown: true, .. } => return Standing::Unknown,

@@ -47,7 +47,7 @@ impl Judge {
                 Held::Nothing => facts.forgotten_hlc(target) >= version.hlc,
                 Held::Damaged => false,
             };
-            if !right && !self.forgot_newer(version, &[target], now, facts) {
+            if !right && !self.forgot_as_new(version, &[target], facts) {
                 return Some(format!("key {key} is {version}, and {target} has {held:?} for part {number}"));
             }
         }

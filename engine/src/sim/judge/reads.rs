@@ -2,7 +2,7 @@
 
 use hedgerow_wire::frame::Status;
 use hedgerow_wire::time::Timestamp;
-use hedgerow_wire::types::{Target, Version};
+use hedgerow_wire::types::Version;
 
 use super::history::{Fate, Write};
 use super::{Asked, Finding, Judge, Wrong};
@@ -139,8 +139,8 @@ impl Judge {
     fn judge_miss(&mut self, asked: &Asked, why: Option<Miss>, now: Timestamp, facts: &dyn Facts) -> Finding {
         if let Some(Miss::Unconfirmed(version)) = why {
             // To an ordinary get, only what was forgotten, or is newer, is a reason not to find what is there.
-            let everyone: Vec<Target> = self.histories.keys().flat_map(|&key| facts.targets(key)).collect();
-            if asked.strict() || self.forgot_newer(version, &everyone, now, facts) {
+            let targets = facts.targets(asked.op.key);
+            if asked.strict() || self.forgot_as_new(version, &targets, facts) {
                 return Ok(());
             }
         }
@@ -229,13 +229,7 @@ impl Judge {
 
     /// A get in the calm time was not served: only more loss than is borne excuses that, and bounds that are
     /// as low as the world's, which completion alone may reach.
-    fn judge_not_served(
-        &self,
-        asked: &Asked,
-        answer: &Answer,
-        now: Timestamp,
-        facts: &dyn Facts,
-    ) -> Finding {
+    fn judge_not_served(&self, asked: &Asked, answer: &Answer, now: Timestamp, facts: &dyn Facts) -> Finding {
         let bounded = *answer == Answer::Status(Status::Overloaded);
         if bounded || asked.sent < self.calm_at || self.may_be_absent(asked, now, facts).is_ok() {
             return Ok(());

@@ -20,7 +20,7 @@ const MS: u64 = 1_000_000;
 struct World {
     losses: HashMap<u16, Vec<Loss>>,
     let_go: Version,
-    let_go_of_others: Version,
+    forgotten_hlc: u64,
     missing_part_of: Option<u16>,
     holds: Version,
     away: bool,
@@ -38,12 +38,11 @@ impl Facts for World {
         0
     }
 
-    fn let_go(&self, target: Target, key: u16) -> Version {
-        match target.member.0 {
-            5 if key == KEY => self.let_go,
-            5 => self.let_go_of_others,
-            _ => Version::ZERO,
-        }
+    fn let_go(&self, target: Target, _key: u16) -> Version {
+        if target.member.0 == 5 { self.let_go } else { Version::ZERO }
+    }
+    fn forgotten_hlc(&self, target: Target) -> u64 {
+        if target.member.0 == 5 { self.forgotten_hlc } else { 0 }
     }
     fn held(&self, target: Target, _key: u16) -> Held {
         if self.missing_part_of == Some(target.member.0) {
@@ -487,9 +486,7 @@ fn however_many_notice_a_loss_nothing_goes_back() {
 fn what_cannot_be_confirmed_since_others_forgot_may_be_missed() {
     for (forgot, wrong) in [(9, Some(Wrong::Lost)), (11, None)] {
         let mut case = Case::with_one();
-        case.world.let_go_of_others = v(forgot);
-        // Another key is known of.
-        case.judge.histories.insert(KEY + 1, History::new(KEY + 1));
+        case.world.forgotten_hlc = forgot;
         case.done(get(), 30, 35, Answer::Miss(Some(Miss::Unconfirmed(v(10)))));
         assert_eq!(case.judge.violation().map(|violation| violation.wrong), wrong, "{forgot}");
     }

@@ -9,7 +9,8 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
 use super::{
-    ClientOp, Condition, DeviceFault, FaultEvent, FaultWhat, LinkFault, OpKind, Plan, READS_THAT_COMPLETE, Shape,
+    ClientOp, Condition, DeviceFault, FaultEvent, FaultWhat, LinkFault, OpKind, Plan, READS_THAT_COMPLETE,
+    Shape,
 };
 
 const MS: u64 = 1_000_000;
