@@ -126,6 +126,12 @@ impl Asked {
     }
 }
 
+/// How many targets of a write lost something.
+struct Lost {
+    noticed: usize,
+    blank: usize,
+}
+
 /// Judges the answers of a run.
 pub struct Judge {
     shape: Shape,
@@ -237,34 +243,36 @@ impl Judge {
     }
 
     /// Whether what was lost since `write` was sent is no more than its acknowledgement promises to bear: it
-    /// can still be put together. A quorum has so many parts more than are needed; what was never
-    /// acknowledged, and only read, is promised nothing.
+    /// can still be put together, and its absence is not said. A quorum has so many parts more than are
+    /// needed; what was never acknowledged, and only read, is promised nothing.
     fn borne(&self, write: &Write, key: u16, facts: &dyn Facts) -> bool {
         let spare = write.code(&self.shape).quorum_spare();
         let most = if write.acked_at.is_some() { spare } else { 0 };
-        self.noticed(write, key, facts).is_some_and(|noticed| noticed <= most)
+        // What a blank device may have held counts as absent, beside those that the quorum left out.
+        self.lost(write, key, facts).is_some_and(|lost| lost.blank == 0 && lost.noticed <= most)
     }
 
-    /// Targets that noticed a loss since `write` was sent; nothing if anything was lost that nobody can know
-    /// of. However many notice, what they lost is never thought to be nothing.
-    fn noticed(&self, write: &Write, key: u16, facts: &dyn Facts) -> Option<usize> {
+    /// Targets that lost something since `write` was sent; nothing if anything was lost that nobody can know
+    /// of. However many notice, what they lost is never thought to be nothing newer.
+    fn lost(&self, write: &Write, key: u16, facts: &dyn Facts) -> Option<Lost> {
         let acked = write.acked_at.is_some();
-        let mut noticed = 0;
+        let mut lost = Lost { noticed: 0, blank: 0 };
         for target in self.targets_of(write, key, facts) {
-            let since = facts.losses(target).iter().filter(|loss| loss.at >= write.sent);
-            let mut damaged = false;
-            for loss in since {
+            let (mut damaged, mut blank) = (false, false);
+            for loss in facts.losses(target).iter().filter(|loss| loss.at >= write.sent) {
                 match loss.kind {
                     LossKind::Noticed => damaged = true,
+                    LossKind::Blank => blank = true,
                     LossKind::Unnoticed => return None,
                     LossKind::Memory if !acked || !write.survives_kill() => return None,
                     LossKind::Unflushed if !acked || !write.survives_power() => return None,
                     LossKind::Memory | LossKind::Unflushed => {}
                 }
             }
-            noticed += usize::from(damaged);
+            lost.noticed += usize::from(damaged);
+            lost.blank += usize::from(blank);
         }
-        Some(noticed)
+        Some(lost)
     }
 
     /// Whether any of `targets` forgot something that is not older than `version`, of whatever key: then the
@@ -283,21 +291,30 @@ impl Judge {
         write.ttl().is_some_and(|ttl| !self.clocks_right || now + EXPIRY_SLACK >= write.sent + ttl)
     }
 
-    /// Whether `write` has expired at `now`, whoever looks: it was taken up at `write.over_by()` at the
-    /// latest.
-    fn must_be_expired(&self, write: &Write, now: Timestamp) -> bool {
-        write.ttl().is_some_and(|ttl| self.clocks_right && now > write.over_by() + ttl + EXPIRY_SLACK)
+    /// When the home has taken `write` up at the latest, if ever: by its deadline, unless it stood still.
+    fn taken_by(&self, write: &Write, key: u16, facts: &dyn Facts) -> Timestamp {
+        match write.acked_at {
+            Some(at) => at,
+            None if facts.home_was_away(key, write.sent, write.answer_by) => Timestamp::NEVER,
+            None => write.answer_by,
+        }
+    }
+
+    /// Whether `write` has expired at `now`, whoever looks.
+    fn must_be_expired(&self, write: &Write, key: u16, now: Timestamp, facts: &dyn Facts) -> bool {
+        let over = |ttl| now > self.taken_by(write, key, facts) + ttl + EXPIRY_SLACK;
+        self.clocks_right && write.ttl().is_some_and(over)
     }
 
     /// Whether `other` may stand above `write`: it is not known to be refused, or older.
-    fn may_be_above(&self, other: &Write, write: &Write) -> bool {
+    fn may_be_above(&self, other: &Write, write: &Write, key: u16, facts: &dyn Facts) -> bool {
         if other.id == write.id || other.fate == Fate::Refused {
             return false;
         }
         match (other.version, write.version) {
             (Some(other), Some(version)) => other > version,
-            // It was over before this one began, so its version is older, if the clock of the home is right.
-            _ => !self.clocks_right || other.over_by() + EXPIRY_SLACK >= write.sent,
+            // It was taken up before this one was sent, so its version is older, if the clock of the home is right.
+            _ => !self.clocks_right || self.taken_by(other, key, facts) + EXPIRY_SLACK >= write.sent,
         }
     }
 }

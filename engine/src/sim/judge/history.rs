@@ -26,7 +26,8 @@ pub(super) struct Write {
     kind: OpKind,
     /// When it was sent.
     pub sent: Timestamp,
-    answer_by: Timestamp,
+    /// When its client no longer waits.
+    pub answer_by: Timestamp,
     pub fate: Fate,
     /// Its version, once that is known: from its own answer, or from a read that found it.
     pub version: Option<Version>,
@@ -84,14 +85,6 @@ impl Write {
         match self.len() {
             Some(len) => shape.code.for_stripe(len as usize, shape.min_part as usize),
             None => shape.code,
-        }
-    }
-
-    /// When it was taken up by its home at the latest, if ever.
-    pub fn over_by(&self) -> Timestamp {
-        match self.acked_at {
-            Some(at) => at,
-            None => self.answer_by,
         }
     }
 

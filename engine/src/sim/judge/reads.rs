@@ -43,7 +43,7 @@ impl Judge {
     fn judge_found(&mut self, asked: &Asked, found: &Found, now: Timestamp, facts: &dyn Facts) -> Finding {
         let whose = self.whose(asked, found, now)?;
         if let Some(write) = whose
-            && self.must_be_expired(&write, asked.sent)
+            && self.must_be_expired(&write, asked.op.key, asked.sent, facts)
         {
             return Err((Wrong::Expired, format!("write {} of {}", write.id, found.version)));
         }
@@ -102,7 +102,7 @@ impl Judge {
     pub(super) fn not_older(&self, asked: &Asked, version: Version, facts: &dyn Facts) -> Finding {
         let key = asked.op.key;
         let newer = |write: &&Write| write.version > Some(version) && write.is_floor(asked.sent);
-        let known = |write: &&Write| self.noticed(write, key, facts).is_some();
+        let known = |write: &&Write| self.lost(write, key, facts).is_some();
         let missed = self.histories[&key].writes.iter().filter(newer).find(known);
         match missed {
             Some(write) => {
@@ -207,8 +207,9 @@ impl Judge {
         facts: &dyn Facts,
     ) -> bool {
         let key = asked.op.key;
-        let above =
-            |other: &Write| other.id != asked.op.id && other.sent <= now && self.may_be_above(other, write);
+        let above = |other: &Write| {
+            other.id != asked.op.id && other.sent <= now && self.may_be_above(other, write, key, facts)
+        };
         !write.deletes()
             && !self.may_be_expired(write, now)
             && !self.histories[&key].writes.iter().any(above)

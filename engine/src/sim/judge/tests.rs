@@ -357,6 +357,10 @@ fn a_miss_is_excused_by_eviction_and_by_more_loss_than_is_borne() {
         case.done(get(), 30, 35, ABSENT);
         assert_eq!(case.judge.violation().map(|violation| violation.wrong), wrong, "{lost} lost");
     }
+    let mut case = Case::with_one();
+    case.lose(0, 22, LossKind::Blank);
+    case.done(get(), 30, 35, ABSENT);
+    case.right();
     // What was lost before it was written does not count.
     let mut case = Case::with_one();
     (0..6).for_each(|member| case.lose(member, 5, LossKind::Noticed));
