@@ -16,8 +16,9 @@ use super::coverage::Rare;
 use super::env::{Delivery, Env, Event, Setup};
 use super::frames::{self, Asked};
 use super::gates::Gates;
-use super::home::{Call, InMemory, OpBytes, Task};
+use super::home::{Call, InMemory, Task};
 use super::network::{Packet, Received};
+use super::parts::{self, OpBytes};
 use super::shard::{Out, Request, Shard, StoreAnswer};
 use crate::codec::Codec;
 use crate::coordinator::{Action, AskId, Config, Coordinator, OpId};
@@ -211,13 +212,17 @@ impl Core {
         let number = token.0 as u64;
         if token.0 < DIRECT {
             let at = site.env.now;
-            site.env.trace.line(at, format_args!("{} answers itself {number:x} {}", self.id, frames::Variant(answer)));
+            site.env
+                .trace
+                .line(at, format_args!("{} answers itself {number:x} {}", self.id, frames::Variant(answer)));
             let answer = answer.clone().map(|payload| Slice::of_payload(&payload));
             self.answered.push_back((AskId(number), answer));
         } else if let Some(direct) = self.direct.remove(&number) {
             self.deadlines.remove(&(direct.deadline, Waiter::Direct(number)));
             let (at, id, from) = (site.env.now, direct.id, direct.from);
-            site.env.trace.line(at, format_args!("{} answers {from} {id:x} {}", self.id, frames::Variant(answer)));
+            site.env
+                .trace
+                .line(at, format_args!("{} answers {from} {id:x} {}", self.id, frames::Variant(answer)));
             let frame = frames::answer(direct.op, direct.id, answer);
             site.env.send(self.id, direct.from, direct.from_life, true, Packet::Frame(frame));
         }
@@ -299,7 +304,7 @@ impl Core {
             }
             Action::Release { op } => drop(self.bytes.remove(&op)),
             Action::Rebuild { op, meta, have, want } => {
-                let rebuilt = super::home::rebuild(site.codec, &meta, &have, &want);
+                let rebuilt = parts::rebuild(site.codec, &meta, &have, &want);
                 if rebuilt.len() < want.len() {
                     return self.coordinator.rebuild_failed(op, now);
                 }

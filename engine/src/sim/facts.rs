@@ -70,9 +70,10 @@ pub enum LossKind {
     Memory,
     /// What was not flushed: the power went.
     Unflushed,
-    /// Something that it finds to be lost when it looks: damaged, unreadable, or the whole device is
-    /// another one.
+    /// Something that it finds to be lost when it looks: damaged, or unreadable.
     Noticed,
+    /// Everything: its device is another one, and blank.
+    Blank,
     /// Something that it cannot know of: its device said that it was done.
     Unnoticed,
 }
@@ -104,6 +105,9 @@ pub trait Facts {
     /// The highest version of a key that a target evicted or let go as expired; [`Version::ZERO`] for
     /// none. (What is dropped because another target evicted it counts there.)
     fn let_go(&self, target: Target, key: u16) -> Version;
+    /// The clock of the highest version, of any key, that a target says to have forgotten: it takes no repair of
+    /// what is not newer.
+    fn forgotten_hlc(&self, target: Target) -> u64;
     /// What a target holds of a key at this moment.
     fn held(&self, target: Target, key: u16) -> Held;
     /// Whether the key's home stood still, or was not there, at any time from `from` to `to`.

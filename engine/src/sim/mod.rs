@@ -8,6 +8,7 @@
 //! | `env.rs` | what all members share: the time, the queue, chance, the ledger of losses |
 //! | `member.rs` | a member: its devices and clock, and its process from one start to the next |
 //! | `core.rs`, `home.rs`, `gates.rs` | its process: what the shell does with the machines, in the same order |
+//! | `parts.rs` | parts and the stripes that they make |
 //! | `shard.rs` | a shard: the store, or its opening, on a device with its faults |
 //! | `frames.rs` | what crosses between members, as frames |
 //! | `bounds.rs` | what a member may take, and has to give back |
@@ -34,6 +35,7 @@ mod home;
 pub mod judge;
 mod member;
 mod network;
+mod parts;
 pub mod plan;
 pub mod runs;
 mod shard;

@@ -105,7 +105,7 @@ impl Shard {
 
     /// Opens the device at once, as if it took no time.
     pub(super) fn open_at_once(&mut self, now: Now) -> Result<(), OpenError> {
-        let mut opening = Opening::new(self.config.clone(), HeapBuffers, None, now);
+        let mut opening = Opening::new(self.config.clone(), HeapBuffers::default(), None, now);
         loop {
             while let Some(effect) = opening.poll() {
                 let _ = self.device.take(effect);
@@ -121,7 +121,7 @@ impl Shard {
 
     /// Begins to open the device.
     pub(super) fn begin_open(&mut self, now: Now, rng: &mut SmallRng, out: &mut Vec<Out>) {
-        self.opening = Some(Opening::new(self.config.clone(), HeapBuffers, None, now));
+        self.opening = Some(Opening::new(self.config.clone(), HeapBuffers::default(), None, now));
         self.drain_opening(rng, out);
     }
 

@@ -241,7 +241,7 @@ impl<'a> World<'a> {
                 let shard = &mut self.members[member(id)].shards[usize::from(shard)];
                 shard.faults.push((at, fault.until, kind));
                 if kind == DeviceFault::Replaced {
-                    env.ledger.lost(shard.target, env.now, LossKind::Noticed);
+                    env.ledger.lost(shard.target, env.now, LossKind::Blank);
                 }
             }
             FaultWhat::Link { from, to, kind } => env.network.begin_fault(at, from, to, kind),
@@ -329,7 +329,7 @@ impl<'a> World<'a> {
         }
         let shard = &mut member.shards[usize::from(shard)];
         shard.replace_device();
-        env.ledger.lost(shard.target, env.now, LossKind::Noticed);
+        env.ledger.lost(shard.target, env.now, LossKind::Blank);
         if runs {
             member.start(env);
             self.tell_peers(id);
@@ -349,6 +349,11 @@ impl Facts for World<'_> {
 
     fn let_go(&self, target: Target, key: u16) -> Version {
         self.env.ledger.highest_let_go(target, key)
+    }
+
+    fn forgotten_hlc(&self, target: Target) -> u64 {
+        let shard = &self.members[usize::from(target.member.0)].shards[usize::from(target.shard)];
+        shard.store.as_ref().map_or(0, |store| store.stats().forgotten_through_hlc)
     }
 
     fn held(&self, target: Target, key: u16) -> Held {
@@ -396,55 +401,6 @@ impl std::fmt::Display for Told<'_> {
                 if found.from_memory { ", from memory" } else { "" },
             ),
             other => write!(f, "{other:?}"),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_same_plan_is_the_same_to_the_byte() {
-        for seed in 0..6 {
-            let plan = Plan::draw(seed);
-            let once = || run(&plan, &mut Judge::new(&plan));
-            let (first, second) = (once(), once());
-            assert_eq!((first.trace_hash, first.events), (second.trace_hash, second.events), "seed {seed}");
-            assert_eq!(first.tail, second.tail);
-        }
-    }
-
-    #[test]
-    fn look() {
-        let range: Vec<u64> = std::env::var("SEEDS")
-            .unwrap_or("0..20".into())
-            .split("..")
-            .map(|n| n.parse().unwrap())
-            .collect();
-        let tail: usize = std::env::var("TAIL").map_or(0, |n| n.parse().unwrap());
-        for seed in range[0]..range[1] {
-            let plan = Plan::draw(seed);
-            let begun = std::time::Instant::now();
-            let mut judge = Judge::new(&plan);
-            let report = run_traced(&plan, &mut judge, tail.max(1));
-            let took = begun.elapsed();
-            println!(
-                "seed {seed} {:?} ops {} parts {} dev {} packets {} events {} ended {:.3} took {took:?} {}",
-                plan.shape.code,
-                report.ops,
-                report.part_requests,
-                report.device_ops,
-                report.packets,
-                report.events,
-                report.ended_at.0 as f64 / 1e9,
-                judge.violation().map_or("ok".into(), |v| v.to_string())
-            );
-            if tail > 0 {
-                for line in report.tail.iter().rev().take(tail).rev() {
-                    println!("   {line}");
-                }
-            }
         }
     }
 }

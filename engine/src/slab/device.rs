@@ -14,21 +14,31 @@ use super::{Buffers, Effect, IoError, IoId, IoResult};
 pub(crate) const EIO: i32 = 5;
 const SECTOR_LEN: usize = 512;
 
-/// Buffers on the heap; fresh ones hold garbage.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct HeapBuffers;
+/// Buffers on the heap; fresh ones hold garbage, often that of an earlier one.
+#[derive(Clone, Default)]
+pub(crate) struct HeapBuffers {
+    spare: Vec<Vec<u8>>,
+}
+
+/// Buffers that are kept to be used again.
+const SPARE_MAX: usize = 4;
 
 impl Buffers for HeapBuffers {
     type Write = Vec<u8>;
     type Read = Rc<[u8]>;
     fn alloc(&mut self, len: usize) -> Vec<u8> {
         assert!(len > 0 && len.is_multiple_of(BLOCK_LEN), "a buffer of {len} bytes");
-        vec![0xa5; len]
+        let mut buffer = self.spare.pop().unwrap_or_default();
+        buffer.resize(len, 0xa5);
+        buffer
     }
-    fn freeze(&mut self, mut write: Vec<u8>, len: usize) -> Rc<[u8]> {
+    fn freeze(&mut self, write: Vec<u8>, len: usize) -> Rc<[u8]> {
         assert!(len.is_multiple_of(BLOCK_LEN) && len <= write.len());
-        write.truncate(len);
-        Rc::from(write)
+        let read = Rc::from(&write[..len]);
+        if self.spare.len() < SPARE_MAX {
+            self.spare.push(write);
+        }
+        read
     }
 }
 

@@ -103,7 +103,7 @@ impl World {
 
     pub(crate) fn begin_open(&mut self) -> Opening<HeapBuffers> {
         let snapshot = self.snapshot.take().map(|bytes| Box::new(bytes) as Box<dyn AsRef<[u8]>>);
-        Opening::new(self.config.clone(), HeapBuffers, snapshot, self.now)
+        Opening::new(self.config.clone(), HeapBuffers::default(), snapshot, self.now)
     }
 
     /// Completes one operation of an opening; whether there was one.
