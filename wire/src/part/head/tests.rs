@@ -102,3 +102,13 @@ fn impossible_fields_are_refused_though_the_checksum_is_right() {
         }
     }
 }
+
+#[test]
+fn extensions_in_another_order_are_refused() {
+    let mut bytes = encoded(&sample());
+    let key_len = EXTENSION_PREFIX_LEN + sample().key.as_bytes().len();
+    bytes[PART_HEADER_LEN..].rotate_left(key_len);
+    reseal(&mut bytes);
+    let expected = PartHeadError::Field { field: "extension kind", value: u64::from(EXTENSION_KEY) };
+    assert_eq!(decode_part_head(&bytes), Err(expected));
+}
