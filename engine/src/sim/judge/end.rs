@@ -43,9 +43,11 @@ impl Judge {
                 Held::Whole { version: holds, part } => {
                     holds > version || (holds == version && usize::from(part) == number)
                 }
-                // Whoever says to have forgotten something newer takes no repair.
-                Held::Nothing => facts.forgotten_hlc(target) >= version.hlc,
-                Held::Damaged => false,
+                // So does what is damaged of it.
+                Held::Damaged => {
+                    history.writes.iter().any(|other| self.may_be_above(other, write, key, facts))
+                }
+                Held::Nothing => false,
             };
             if !right && !self.forgot_as_new(version, &[target], facts) {
                 return Some(format!("key {key} is {version}, and {target} has {held:?} for part {number}"));

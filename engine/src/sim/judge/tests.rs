@@ -34,9 +34,6 @@ impl Facts for World {
     fn losses(&self, target: Target) -> &[Loss] {
         self.losses.get(&target.member.0).map_or(&[], Vec::as_slice)
     }
-    fn forgotten_hlc(&self, _target: Target) -> u64 {
-        0
-    }
 
     fn let_go(&self, target: Target, _key: u16) -> Version {
         if target.member.0 == 5 { self.let_go } else { Version::ZERO }

@@ -176,6 +176,7 @@ impl Draw {
             let what = self.fault();
             faults.push(FaultEvent { at: Timestamp(at), until: Timestamp(until), what });
         }
+        set_no_clock_back_where_versions_are_lost(&mut faults);
         faults.sort_by_key(|fault| (fault.at, fault.until));
         faults
     }
@@ -250,6 +251,25 @@ impl Draw {
                 let kind = OpKind::Get { range: None, strict: false, policy: ReadPolicy::All };
                 ops.push(self.op(at, key, kind, Duration::from_secs(2)));
             }
+        }
+    }
+}
+
+/// A member that forgets versions that it gave, and whose clock is set back, gives them again: nothing but
+/// the clock keeps it from that, so its clock only jumps forward.
+fn set_no_clock_back_where_versions_are_lost(faults: &mut [FaultEvent]) {
+    let forgets = |what: FaultWhat| match what {
+        FaultWhat::Kill { member }
+        | FaultWhat::PowerLoss { member }
+        | FaultWhat::Device { member, kind: DeviceFault::Replaced, .. } => Some(member),
+        _ => None,
+    };
+    let forgetful: Vec<u8> = faults.iter().filter_map(|fault| forgets(fault.what)).collect();
+    for fault in faults {
+        if let FaultWhat::ClockJump { member, us } = &mut fault.what
+            && forgetful.contains(member)
+        {
+            *us = us.abs();
         }
     }
 }
