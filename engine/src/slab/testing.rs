@@ -297,7 +297,11 @@ impl World {
     }
 
     pub(crate) fn touch(&mut self, name: &RecordName) -> bool {
-        self.store().touch(&PartTouch { hash: name.hash, record: name.record })
+        self.touch_version(name, Version::ZERO)
+    }
+
+    pub(crate) fn touch_version(&mut self, name: &RecordName, version: Version) -> bool {
+        self.store().touch(&PartTouch { hash: name.hash, record: name.record, hlc: version.hlc })
     }
 
     /// A version of this moment, `n` units of its clock later.

@@ -247,8 +247,8 @@ async fn touches_are_not_answered_and_wrong_part_messages_are() {
     let part = meta("part", version(-10), 1, code(), 5000);
     assert_eq!(link.write(1, &part, WritePurpose::Put, &content(1, 5000)), PartAnswer::Stored);
     let touches = [
-        PartTouch { hash: part.key_hash(), record: part.record },
-        PartTouch { hash: key("absent").hash(SPACE), record: Record::OBJECT },
+        PartTouch { hash: part.key_hash(), record: part.record, hlc: part.version.hlc },
+        PartTouch { hash: key("absent").hash(SPACE), record: Record::OBJECT, hlc: part.version.hlc },
     ];
     link.raw.send(&FrameHeader::request(Op::Touch, 5), None, &encode_touch(1, &touches));
     link.raw.send(&FrameHeader::request(Op::Touch, 6), None, &encode_touch(99, &touches));
