@@ -328,7 +328,7 @@ pub(crate) fn part(name: &RecordName, version: Version, len: u32) -> PartMeta {
         key: name.key.clone(),
         record: name.record,
         version,
-        object_len: u64::from(len),
+        object_len: if object { u64::from(len) } else { PartMeta::OBJECT_LEN_UNKNOWN },
         object_checksum: ObjectChecksum::NONE,
         stripe_len: len,
         stripe_size: 1 << 20,
