@@ -86,12 +86,12 @@ pub struct Buckets {
 impl Buckets {
     /// From pairs of keys and the requests that fall on them.
     pub fn new(pairs: &[(u64, u64)], one_of: u64, one_hit_share: f64) -> Result<Buckets> {
-        let (mut requests, mut first) = (0, 0);
+        let (mut requests, mut first) = (0u64, 0u64);
         let mut buckets = Vec::new();
         for &(keys, weight) in pairs {
-            requests += weight;
+            requests = requests.checked_add(weight).context("more requests than can be counted")?;
             buckets.push((requests, first, keys));
-            first += keys;
+            first = first.checked_add(keys).context("more keys than can be counted")?;
         }
         ensure!(requests > 0 && pairs.iter().all(|pair| pair.0 > 0), "a popularity without keys or requests");
         let one_of = one_of.max(1);
@@ -130,11 +130,15 @@ impl Buckets {
 /// by the names that cachebench (facebook/CacheLib) gives them.
 pub fn read_pairs(path: &Path, json_names: [&str; 2]) -> Result<Vec<(u64, u64)>> {
     let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-    let pairs = match text.trim_start().starts_with('{') {
-        true => json_pairs(&text, json_names),
-        false => csv_pairs(&text),
-    };
-    pairs.with_context(|| format!("in {}", path.display()))
+    pairs(&text, json_names).with_context(|| format!("in {}", path.display()))
+}
+
+/// As [`read_pairs`], of the text of a file.
+pub fn pairs(text: &str, json_names: [&str; 2]) -> Result<Vec<(u64, u64)>> {
+    match text.trim_start().starts_with('{') {
+        true => json_pairs(text, json_names),
+        false => csv_pairs(text),
+    }
 }
 
 /// Lines of `a,b` under a line of names.
@@ -192,6 +196,8 @@ mod tests {
         assert!((9_000..13_500).contains(&keys.len()), "{} of about 12,500 keys", keys.len());
         assert!((120..300).contains(&buckets.one_hits), "{} of about 200", buckets.one_hits);
         assert!(Buckets::new(&[], 1, 0.0).is_err());
+        assert!(Buckets::new(&[(1, u64::MAX), (1, 1)], 1, 0.0).is_err());
+        assert!(Buckets::new(&[(u64::MAX, 1), (1, 1)], 1, 0.0).is_err());
     }
 
     #[test]

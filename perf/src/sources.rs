@@ -2,7 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use hedgerow_wire::frame::Status;
 
 use crate::load::{Next, Source};
@@ -25,12 +25,14 @@ pub enum Sizes {
 impl Sizes {
     /// From pairs of length and weight. At least one weight is not 0.
     pub fn weighted(pairs: impl IntoIterator<Item = (u64, u64)>) -> Result<Sizes> {
-        let mut sum = 0;
+        let mut sum = 0u64;
         let cumulated = pairs.into_iter().map(|(len, weight)| {
-            sum += weight;
-            (sum, len)
+            sum = sum
+                .checked_add(weight)
+                .context("the weights of the lengths are more than can be added up")?;
+            Ok((sum, len))
         });
-        let cumulated: Vec<(u64, u64)> = cumulated.collect();
+        let cumulated: Vec<(u64, u64)> = cumulated.collect::<Result<_>>()?;
         ensure!(sum > 0, "lengths without weights");
         Ok(Sizes::Weighted(cumulated))
     }
@@ -57,7 +59,7 @@ impl Sizes {
                 let bytes: f64 = cumulated
                     .iter()
                     .zip(before)
-                    .map(|((upto, len), from)| ((upto - from) * len) as f64)
+                    .map(|((upto, len), from)| (upto - from) as f64 * *len as f64)
                     .sum();
                 bytes / cumulated.last().map_or(1, |(sum, _)| *sum) as f64
             }

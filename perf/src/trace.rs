@@ -14,6 +14,8 @@ use crate::sources::get;
 const BLOCKS: &str = include_str!("../traces/meta-storage-blocks.csv");
 /// What it is called.
 pub const BLOCKS_NAME: &str = "meta-storage-blocks";
+/// Steps of a trace that are read if nothing is said of how many: a line can ask for any number of them.
+const STEPS_MAX: usize = 10_000_000;
 /// Set of the replayed objects.
 const SET: u8 = b'r';
 
@@ -28,8 +30,9 @@ struct Step {
     length: u64,
 }
 
-/// Reads a trace; lines that ask for the same several times give as many steps.
-fn parse(text: &str) -> Result<Vec<Step>> {
+/// Reads a trace; lines that ask for the same several times give as many steps. No more than `steps_max`, if that is
+/// given; more than [`STEPS_MAX`] are refused.
+fn parse(text: &str, steps_max: Option<usize>) -> Result<Vec<Step>> {
     let mut lines = text.lines();
     let header: Vec<&str> = lines.next().context("the trace is empty")?.split(',').collect();
     let column = |name: &str| {
@@ -58,11 +61,14 @@ fn parse(text: &str) -> Result<Vec<Step>> {
         let mut at_s = None;
         if let Some(column) = time_column {
             let time = fields.get(column).and_then(|time| time.parse::<f64>().ok());
+            let time = time.filter(|time| time.is_finite());
             let time = time.with_context(|| format!("line {}: column 'op_time'", line + 2))?;
             at_s = Some(time - *first_time.get_or_insert(time));
         }
         let step = Step { object, write, at_s, length: number(2)?, offset: number(3)? };
-        steps.extend((0..number(5)?).map(|_| step));
+        let (count, room) = (number(5)?, steps_max.unwrap_or(STEPS_MAX) - steps.len());
+        ensure!(count <= room as u64 || steps_max.is_some(), "more than {STEPS_MAX} requests");
+        steps.extend(std::iter::repeat_n(step, count.min(room as u64) as usize));
     }
     Ok(steps)
 }
@@ -109,9 +115,17 @@ impl Trace {
             Some(BLOCKS_NAME) => BLOCKS.to_owned(),
             _ => std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?,
         };
-        let mut steps = parse(&text).with_context(|| format!("in {}", path.display()))?;
-        steps.truncate(requests.unwrap_or(usize::MAX));
-        Trace::new(steps, pace, deadline_us)
+        Trace::from_text(&text, requests, pace, deadline_us).with_context(|| format!("in {}", path.display()))
+    }
+
+    /// As [`Trace::open`], of the text of a trace.
+    pub fn from_text(
+        text: &str,
+        requests: Option<usize>,
+        pace: Option<f64>,
+        deadline_us: u32,
+    ) -> Result<Trace> {
+        Trace::new(parse(text, requests)?, pace, deadline_us)
     }
 }
 
@@ -157,7 +171,7 @@ mod tests {
 
     #[test]
     fn the_trace_is_read_and_ordered() {
-        let steps = parse(BLOCKS).unwrap();
+        let steps = parse(BLOCKS, None).unwrap();
         assert_eq!(steps.len(), 1023);
         let mut trace = Trace::new(steps, None, 1000).unwrap();
         // The first step is a get: its object is put first, and the get waits for that.
@@ -173,7 +187,7 @@ mod tests {
     fn a_pace_scales_the_times_of_a_trace() {
         let text = "op_time,block_id,io_size,io_offset,op_name,op_count,rs_shard_id\n\
             100,a,10,0,putChunk,1,0\n103.5,a,5,2,getChunk,1,0\n";
-        let mut trace = Trace::new(parse(text).unwrap(), Some(2.0), 1000).unwrap();
+        let mut trace = Trace::new(parse(text, None).unwrap(), Some(2.0), 1000).unwrap();
         assert_eq!(trace.due_ns(), Some(0));
         let Next::Request(first) = trace.next() else { panic!("no request") };
         assert_eq!((first.kind, first.class, first.object_len), (Kind::Put, Class::Put, 10));
@@ -183,8 +197,8 @@ mod tests {
         assert_eq!((second.kind, second.class), (Kind::Get { offset: 2, length: 5 }, Class::Range));
         assert!(matches!(trace.next(), Next::End));
         // This one tells no times.
-        assert!(Trace::new(parse(BLOCKS).unwrap(), Some(1.0), 1000).is_err());
-        assert!(Trace::new(parse(text).unwrap(), Some(0.0), 1000).is_err());
+        assert!(Trace::new(parse(BLOCKS, None).unwrap(), Some(1.0), 1000).is_err());
+        assert!(Trace::new(parse(text, None).unwrap(), Some(0.0), 1000).is_err());
     }
 
     #[test]
@@ -192,7 +206,7 @@ mod tests {
         for text in
             ["", "a,b\n1,2", "block_id,io_size,io_offset,op_name,op_count,rs_shard_id\n1,x,0,getX,1,0"]
         {
-            assert!(parse(text).is_err(), "{text}");
+            assert!(parse(text, None).is_err(), "{text}");
         }
     }
 }

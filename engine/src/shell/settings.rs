@@ -126,7 +126,7 @@ pub struct Machine {
 }
 
 /// Settings that are complete and fit together.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settings {
     /// Folder of the daemon's files.
     pub data: PathBuf,
@@ -232,8 +232,20 @@ impl Flags {
         let Some(path) = self.config.clone() else { return Ok(self) };
         let text = std::fs::read_to_string(&path)
             .map_err(|error| wrong("--config", path.display(), format!("cannot be read: {error}")))?;
-        let file = parse_file(&path, &text)?;
+        let file = Flags::from_toml(&path, &text)?;
         Ok(self.or(file))
+    }
+
+    /// What a TOML file says; `path` is where it was read, for the error.
+    pub fn from_toml(path: &Path, text: &str) -> Result<Flags, SettingError> {
+        let bad = |why: &str| wrong("--config", path.display(), why);
+        let file: Flags = toml::from_str(text).map_err(|error| bad(error.to_string().trim_end()))?;
+        if file.shards.is_some() && !file.shard.is_empty() {
+            return Err(bad(
+                "has both 'shards' and 'shard': 'shards' counts files in the data folder, 'shard' names files or devices, so leave one out",
+            ));
+        }
+        Ok(file)
     }
 
     /// Complete settings for a daemon on `machine`.
@@ -332,17 +344,6 @@ impl Settings {
     pub fn read_policy_word(&self) -> &'static str {
         word_for(&self.read_policy, &READ_POLICIES)
     }
-}
-
-fn parse_file(path: &Path, text: &str) -> Result<Flags, SettingError> {
-    let bad = |why: &str| wrong("--config", path.display(), why);
-    let file: Flags = toml::from_str(text).map_err(|error| bad(error.to_string().trim_end()))?;
-    if file.shards.is_some() && !file.shard.is_empty() {
-        return Err(bad(
-            "has both 'shards' and 'shard': 'shards' counts files in the data folder, 'shard' names files or devices, so leave one out",
-        ));
-    }
-    Ok(file)
 }
 
 fn shards(
@@ -450,7 +451,7 @@ mod tests {
     }
 
     fn file(text: &str) -> Result<Flags, String> {
-        parse_file(Path::new("x.toml"), text).map_err(|error| error.to_string())
+        Flags::from_toml(Path::new("x.toml"), text).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -13,7 +13,10 @@ use hedgerow_wire::time::Now;
 
 use super::append::Growing;
 use super::evict::Eviction;
-use super::layout::{CONTENTS_ENTRY_LEN, ContentsEntry, SLAB_DATA_START, put, u16_at, u32_at, u64_at};
+use super::layout::{
+    BLOCK_LEN, CONTENTS_ENTRY_LEN, ContentsEntry, SLAB_DATA_START, contents_start, put, u16_at, u32_at,
+    u64_at,
+};
 use super::persist::Purpose;
 use super::slabs::{SlabState, Slabs};
 use super::snapshot::{self, SnapshotId};
@@ -129,6 +132,9 @@ pub(super) fn decode_extra(bytes: &[u8], superblock: &Superblock) -> Option<Kept
     let mut held = Vec::new();
     for (slab, bytes) in bytes[FIXED_LEN..table_end].chunks_exact(8).enumerate() {
         let generation = u64_at(bytes, 0);
+        if generation > superblock.generation_bound {
+            return None;
+        }
         if generation > superblock.evicted_through {
             let state = if slab as u32 == open { SlabState::Growing } else { SlabState::Sealed };
             held.push((slab as u32, generation, state));
@@ -137,7 +143,9 @@ pub(super) fn decode_extra(bytes: &[u8], superblock: &Superblock) -> Option<Kept
     let mut growing = Vec::new();
     if open != NO_SLAB {
         let settled_from = u32_at(bytes, 20);
-        let possible = (SLAB_DATA_START..=superblock.slab_len).contains(&cursor)
+        let limit = contents_start(superblock.slab_len, parts)?;
+        let possible = (SLAB_DATA_START..=limit).contains(&cursor)
+            && cursor.is_multiple_of(BLOCK_LEN as u32)
             && (SLAB_DATA_START..=cursor).contains(&settled_from);
         if !possible || !held.iter().any(|&(slab, ..)| slab == open) {
             return None;

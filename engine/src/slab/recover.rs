@@ -343,6 +343,9 @@ impl<D: Buffers> Opening<D> {
             return false;
         }
         let Some(kept) = decode_extra(&snapshot.extra, superblock) else { return false };
+        if !snapshot.index.entries(0).all(|entry| kept.slabs.may_hold(&entry)) {
+            return false;
+        }
         self.progress.from_snapshot = true;
         self.progress.parts = snapshot.index.len() as u64;
         self.index = Some(snapshot.index);

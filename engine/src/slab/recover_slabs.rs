@@ -67,7 +67,11 @@ impl<D: Buffers> Opening<D> {
     }
 
     fn note_generation(&mut self, slab: u32, generation: u64) {
-        if generation > self.sb().evicted_through {
+        let superblock = self.sb();
+        if generation > superblock.generation_bound {
+            // None was ever given out that is so high.
+            self.damage_found();
+        } else if generation > superblock.evicted_through {
             self.held.push((slab, generation));
         }
     }

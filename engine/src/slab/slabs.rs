@@ -5,6 +5,9 @@
 
 use std::collections::VecDeque;
 
+use super::index::Entry;
+use super::layout::{BLOCK_LEN, SLAB_DATA_START, block_start};
+
 /// What a slab is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum SlabState {
@@ -106,6 +109,13 @@ impl Slabs {
     /// Offset on the device of `offset` in `slab`, in bytes.
     pub(super) fn device_offset(&self, slab: u32, offset: u32) -> u64 {
         super::layout::slab_start(slab, self.slab_len) + u64::from(offset)
+    }
+
+    /// Whether a part can lie where `entry` says: within a slab that holds something.
+    pub(super) fn may_hold(&self, entry: &Entry) -> bool {
+        let end = u64::from(block_start(entry.offset)) + u64::from(entry.blocks) * BLOCK_LEN as u64;
+        let held = self.slabs.get(entry.slab as usize).is_some_and(|slab| slab.state != SlabState::Free);
+        held && entry.offset >= SLAB_DATA_START && end <= u64::from(self.slab_len)
     }
 
     /// Takes the slab that was free for longest, with a new generation.

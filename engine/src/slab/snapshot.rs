@@ -46,19 +46,32 @@ const SNAPSHOT_VERSION: u32 = 1;
 const CHECKSUM_BYTES: usize = 4;
 
 /// Offsets in the header.
-mod layout {
+pub mod layout {
+    /// What every snapshot begins with.
     pub const MAGIC: usize = 0;
+    /// Version of the snapshot's layout (u32).
     pub const SNAPSHOT_VERSION: usize = 8;
+    /// Version of the layout of a slot (u32).
     pub const SLOT_LAYOUT_VERSION: usize = 12;
+    /// The shard's own random id (16 bytes).
     pub const SHARD_ID: usize = 16;
+    /// The nonce of the stop (u64).
     pub const NONCE: usize = 32;
+    /// Seed of the index (u64).
     pub const SEED: usize = 40;
+    /// Buckets of the index (u64).
     pub const BUCKETS: usize = 48;
+    /// Parts in the index (u64).
     pub const PARTS: usize = 56;
+    /// Highest hlc ever inserted (u64).
     pub const HIGHEST_HLC: usize = 64;
+    /// Length of the extra section in bytes (u64).
     pub const EXTRA_LEN: usize = 72;
+    /// Zero from here to the checksum (44 bytes).
     pub const RESERVED: usize = 80;
+    /// CRC-32C of what stands before it (u32).
     pub const CHECKSUM: usize = 124;
+    /// Length of the header.
     pub const LEN: usize = 128;
 }
 

@@ -6,7 +6,8 @@
 use hedgerow_wire::Version;
 
 use super::layout::{
-    BLOCK_LEN, SLAB_LEN_MAX, SLAB_LEN_MIN, block_is_sealed, put, seal_block, u16_at, u32_at, u64_at, u128_at,
+    BLOCK_LEN, SLAB_LEN_MAX, SLAB_LEN_MIN, SLABS_MAX, SLABS_MIN, block_is_sealed, put, seal_block, u16_at,
+    u32_at, u64_at, u128_at,
 };
 
 /// Copies on a device.
@@ -15,6 +16,8 @@ pub const COPIES: u64 = 3;
 pub const FORMAT_VERSION: u32 = 1;
 
 const MAGIC: [u8; 8] = *b"Hedgerow";
+/// Counters that grow by steps are below this for longer than any device lives: they cannot overflow.
+const COUNTER_MAX: u64 = 1 << 62;
 
 /// Byte offsets:
 ///
@@ -224,8 +227,14 @@ impl Superblock {
             return field("slab_len", u64::from(slab_len));
         }
         let most = super::StoreConfig::slab_count(self.device_len, slab_len);
-        if self.slabs < super::layout::SLABS_MIN || u64::from(self.slabs) > most {
+        if !(SLABS_MIN..=SLABS_MAX).contains(&self.slabs) || u64::from(self.slabs) > most {
             return field("slabs", u64::from(self.slabs));
+        }
+        if self.sequence > COUNTER_MAX {
+            return field("sequence", self.sequence);
+        }
+        if self.generation_bound > COUNTER_MAX {
+            return field("generation_bound", self.generation_bound);
         }
         if self.evicted_through > self.generation_bound {
             return field("evicted_through", self.evicted_through);

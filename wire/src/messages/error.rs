@@ -57,6 +57,8 @@ impl ErrorDetail {
     }
 
     fn read(table: fb::ErrorDetail<'_>) -> Result<ErrorDetail, MessageError> {
+        at_most("message", table.message().map_or(0, str::len), ERROR_MESSAGE_LEN_MAX)?;
+        at_most("field", table.field().map_or(0, str::len), ERROR_MESSAGE_LEN_MAX)?;
         Ok(ErrorDetail {
             status: Status::from_u8(table.status()).ok_or_else(|| field("status", table.status()))?,
             message: text(table.message()),

@@ -415,7 +415,7 @@ fn decode_extensions(mut rest: &[u8]) -> Result<(Key, SmallVec<[u8; 16]>), PartH
         let (bytes, tail) = rest.split_at(len);
         rest = tail;
         match kind {
-            EXTENSION_KEY if key.is_none() => {
+            EXTENSION_KEY if key.is_none() && tags.is_none() => {
                 key = Some(Key::new(bytes).map_err(|e| field("key length", e.len))?);
             }
             EXTENSION_TAGS if tags.is_none() && (1..=TAGS_LEN_MAX).contains(&len) => {

@@ -1,15 +1,17 @@
 //! Is the house tidy? Reads the source tree of the whole workspace and fails on what no compiler says:
 //! an import in a direction that is not in [`ROOMS`], a function or file that is too long, work that is
-//! left for later, an `unsafe` that is not argued for, a file that nothing uses, and strangers at the
+//! left for later, an `unsafe` that is not argued for or not counted, a file that nothing uses, and strangers at the
 //! top of the repository. Each rule is also shown a bad sample, which it has to find.
 
 mod source;
+mod unsafes;
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::path::Path;
 
 use source::{ModFile, NamedPath, Source, is_word};
+use unsafes::{uncounted, unsafes};
 
 /// Longest function, in lines.
 const FUNCTION_LINES_MAX: usize = 70;
@@ -71,6 +73,7 @@ const ROOMS: &[Room] = &[
     Room { name: "perf", files: "perf/", may: &["wire", "client", "engine", "system", "runtime", "tokio"] },
 
     Room { name: "tests of wire", files: "wire/tests/", may: &["wire", "system"] },
+    Room { name: "fuzz", files: "wire/fuzz/", may: &["wire", "engine", "system"] },
     Room { name: "tests of client", files: "wire/client/tests/", may: &["wire", "client", "system", "tokio"] },
     Room { name: "examples of client", files: "wire/client/examples/", may: &["wire", "client", "system", "tokio"] },
     Room { name: "tests of engine", files: "engine/tests/", may: &["wire", "client", "engine", "system", "runtime", "tokio"] },
@@ -237,27 +240,6 @@ fn words(sources: &[Source]) -> Vec<String> {
     faults
 }
 
-/// An `unsafe` block or impl needs a comment `SAFETY:` in or right before its statement.
-fn unsafes(sources: &[Source]) -> Vec<String> {
-    let mut faults = Vec::new();
-    for source in written_by_hand(sources) {
-        let (code, comments): (Vec<&str>, Vec<&str>) =
-            (source.code.lines().collect(), source.comments.lines().collect());
-        for two in source.tokens().windows(2).filter(|two| two[0].text == "unsafe") {
-            if !matches!(two[1].text, "{" | "impl") {
-                continue;
-            }
-            let place = two[0].line - 1;
-            let ends = |line: &str| line.trim_end().ends_with([';', '{', '}']);
-            let begin = code[..place].iter().rposition(|line| ends(line)).map_or(0, |before| before + 1);
-            if !comments[begin..=place].iter().any(|comment| comment.contains("SAFETY:")) {
-                faults.push(format!("{}:{}: unsafe without a SAFETY comment", source.path, place + 1));
-            }
-        }
-    }
-    faults
-}
-
 /// Whether cargo compiles a file by itself: by its place in its crate, a folder with a `Cargo.toml`.
 fn is_root(sources: &[Source], path: &str) -> bool {
     let crates = sources.iter().filter_map(|source| source.path.strip_suffix("Cargo.toml"));
@@ -390,6 +372,11 @@ fn every_unsafe_is_argued_for() {
 }
 
 #[test]
+fn every_unsafe_is_counted() {
+    none(uncounted(&tree()));
+}
+
+#[test]
 fn every_file_is_used() {
     none(dead_files(&tree()));
 }
@@ -487,6 +474,25 @@ fn an_unsafe_without_a_reason_is_found() {
     let bad = "// SAFETY: of another.\nlet a = 1;\nunsafe { b() }\n";
     finds(unsafes, &[("a.rs", bad)], &["a.rs:3: unsafe"]);
     finds(unsafes, &[("a.rs", "// Safe.\nunsafe impl Send for X {}\n")], &["a.rs:2: unsafe"]);
+}
+
+#[test]
+fn an_unsafe_that_is_not_counted_is_found() {
+    let code = "unsafe fn a() {}\n// unsafe\nfn b() { unsafe { a() } }\n";
+    let page = |rows: &str| {
+        format!("# Testing\n## Unsafe\n| file | unsafe |\n|---|--:|\n{rows}## Next\n| `b.rs` | 7 |\n")
+    };
+    let check = |rows: &str, expected: &[&str]| {
+        finds(uncounted, &[("a.rs", code), ("docs/testing.md", &page(rows))], expected);
+    };
+    check("| `a.rs` | 2 | it | a test |\n", &[]);
+    check("| `a.rs` | 3 | it | a test |\n", &["a.rs: 2 times unsafe, and 3 by"]);
+    check("| `a.rs` | 2 | it | |\n", &["a.rs: 2 times unsafe, and the table does not say"]);
+    check("", &["a.rs: 2 times unsafe, and 0 by"]);
+    check(
+        "| `a.rs` | 2 | it | a test |\n| `c.rs` | 1 | it | a test |\n",
+        &["c.rs: 0 times unsafe, and 1 by"],
+    );
 }
 
 #[test]

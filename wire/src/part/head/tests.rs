@@ -149,3 +149,13 @@ fn lengths_that_contradict_each_other_are_refused() {
     let coded = PartMeta { kind: PartKind::Head, stripe_len: 0, ..sample() };
     assert!(decode_part_head(&encoded(&coded)).is_err(), "heads are copies");
 }
+
+#[test]
+fn extensions_in_another_order_are_refused() {
+    let mut bytes = encoded(&sample());
+    let key_len = EXTENSION_PREFIX_LEN + sample().key.as_bytes().len();
+    bytes[PART_HEADER_LEN..].rotate_left(key_len);
+    reseal(&mut bytes);
+    let expected = PartHeadError::Field { field: "extension kind", value: u64::from(EXTENSION_KEY) };
+    assert_eq!(decode_part_head(&bytes), Err(expected));
+}
