@@ -122,9 +122,8 @@ async fn a_body_that_comes_in_one_go_finds_room_among_many_that_stop() {
     for number in 0..20 {
         let key = format!("object {number}");
         eventually("there is room for a put", || async {
-            let put =
-                client.request().deadline(Duration::from_secs(2)).put(&key, content(number, MIB as usize));
-            match put.await {
+            let request = client.request().deadline(Duration::from_secs(2));
+            match request.put(&key, content(number, MIB as usize)).await {
                 Ok(_) => Some(()),
                 Err(Error::Overloaded { .. }) => None,
                 Err(error) => panic!("{error}"),
