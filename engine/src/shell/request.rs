@@ -17,6 +17,7 @@ use super::buffers::PartBytes;
 use super::clock;
 use super::connection::{Connection, Request};
 use super::control;
+use super::faults;
 use super::home::{Call, InMemory, Pieces, ReadCall, RecordReply, Reply};
 use super::limits::STREAM_STRIPES_AHEAD;
 use super::outgoing::Body;
@@ -41,7 +42,7 @@ pub async fn serve(
                 control::stat(&connection, &header, read_call(&header, key, started)).await
             }
             (Op::Stats, _) => control::stats(&connection, &header).await,
-            (Op::Fault, _) => control::fault(&connection, &header, &body.bytes).await,
+            (Op::Fault, _) => faults::requests::answer(&connection, &header, &body.bytes).await,
             (Op::Verify, _) => {
                 control::verify(&connection, &header, &body.bytes, header.deadline(started)).await
             }

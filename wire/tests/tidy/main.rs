@@ -57,6 +57,8 @@ struct Room {
 const ROOMS: &[Room] = &[
     Room { name: "wire", files: "wire/src/", may: &[] },
     Room { name: "client", files: "wire/client/src/", may: &["wire", "system", "tokio"] },
+    // A daemon that is stopped and continued by signals.
+    Room { name: "testing of client", files: "wire/client/src/testing.rs", may: &["wire", "client", "system", "runtime"] },
 
     Room { name: "codec", files: "engine/src/codec", may: &["wire"] },
     Room { name: "memory", files: "engine/src/memory", may: &["wire"] },
