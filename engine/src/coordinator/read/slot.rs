@@ -9,6 +9,7 @@ use super::super::api::AskId;
 use super::super::confirm::Standing;
 use super::super::desk::AskKind;
 use super::super::targets::TargetIndex;
+use crate::mistakes::{Mistake, planted};
 
 /// What is known of what a target holds of the record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -122,7 +123,9 @@ impl Slot {
                 return Standing::Newer;
             }
             Known::Lost(_) if self.above >= version => return Standing::Newer,
-            Known::Absent { forgotten, .. } if forgotten < version => return Standing::NothingNewer,
+            Known::Absent { forgotten, .. } if forgotten < version || planted(Mistake::ForgottenIgnored) => {
+                return Standing::NothingNewer;
+            }
             Known::Absent { unknown: true, .. } => return Standing::Unknown,
             Known::Absent { .. } => return Standing::Forgotten,
             Known::Lost(Loss::Damaged) if !self.repairing => return Standing::Damaged,
