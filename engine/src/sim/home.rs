@@ -237,7 +237,7 @@ impl Core {
         if meta.key != name.key || meta.namespace != name.namespace {
             return None;
         }
-        self.coordinator.touch(name, meta.code, now);
+        self.coordinator.touch(name, meta.version, meta.code, now);
         Some(match wanted(&meta, call) {
             Ok(range) => {
                 let bytes = bytes.as_ref()[range].to_vec();
@@ -271,7 +271,7 @@ impl Core {
             return Read::Miss(None);
         }
         let name = self.setup.name(call.op.key);
-        self.coordinator.touch(name, meta.code, now);
+        self.coordinator.touch(name, meta.version, meta.code, now);
         self.shapes.insert(name.hash, meta.code);
         let meta = Rc::new(meta);
         let range = match wanted(&meta, call) {

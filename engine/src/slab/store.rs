@@ -201,9 +201,11 @@ impl<D: Buffers> Store<D> {
         PartAnswer::Dropped
     }
 
-    /// Notes that a record was used; `false` if it is not held.
+    /// Notes that a record was used; `false` if nothing as new is held or under way.
     pub fn touch(&mut self, touch: &PartTouch) -> bool {
-        self.index.touch(touch.hash, touch.record) || self.pending.contains_key(&(touch.hash, touch.record))
+        let under_way = || self.pending.get(&(touch.hash, touch.record));
+        self.index.touch(touch.hash, touch.record, touch.hlc)
+            || under_way().is_some_and(|pending| pending.newest.hlc >= touch.hlc)
     }
 
     /// Whether a request under `token` was taken and not answered.

@@ -274,7 +274,11 @@ impl World {
     }
 
     pub(crate) fn touch(&mut self, name: &RecordName) -> bool {
-        self.store().touch(&PartTouch { hash: name.hash, record: name.record })
+        self.touch_version(name, Version::ZERO)
+    }
+
+    pub(crate) fn touch_version(&mut self, name: &RecordName, version: Version) -> bool {
+        self.store().touch(&PartTouch { hash: name.hash, record: name.record, hlc: version.hlc })
     }
 
     /// A version of this moment, `n` units of its clock later.
@@ -301,7 +305,7 @@ pub(crate) fn part(name: &RecordName, version: Version, len: u32) -> PartMeta {
         key: name.key.clone(),
         record: name.record,
         version,
-        object_len: u64::from(len),
+        object_len: if object { u64::from(len) } else { PartMeta::OBJECT_LEN_UNKNOWN },
         object_checksum: ObjectChecksum::NONE,
         stripe_len: len,
         stripe_size: 1 << 20,

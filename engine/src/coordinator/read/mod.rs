@@ -219,13 +219,9 @@ impl<B> ReadOp<B> {
         });
     }
 
-    /// Whether all targets have said how they stand to `version`.
-    pub(super) fn surveyed_all(&self, version: Version, shape: &Shape) -> bool {
-        self.slots.iter().take(shape.n).all(|slot| {
-            slot.known != Known::Nothing && {
-                !matches!(slot.standing(version), Standing::Unable | Standing::Late | Standing::Pending)
-            }
-        })
+    /// Whether all targets that were asked have said how they stand to `version`.
+    pub(super) fn all_said(&self, version: Version, shape: &Shape) -> bool {
+        !self.slots.iter().take(shape.n).any(|slot| slot.owes_answer(version))
     }
 
     /// How the parts of `version` lie, as far as that is known.

@@ -61,6 +61,7 @@ pub(in super::super) struct Slot {
     pub(in super::super) repairing: bool,
     /// The version of the part that it gave.
     pub(super) gave: Option<Version>,
+    /// When it was asked last; 0 if it never was.
     pub(super) sent: Timestamp,
     /// When the ask in flight is to be judged as late.
     pub(super) late_at: Timestamp,
@@ -151,6 +152,15 @@ impl Slot {
             // If that is newer, the write is refused.
             Known::Lost(loss) => loss == Loss::Damaged,
             Known::Nothing | Known::Unclear | Known::Above(_) => false,
+        }
+    }
+
+    /// Whether it was asked, and has not said how what it holds stands to `version`.
+    pub(super) fn owes_answer(&self, version: Version) -> bool {
+        match self.known {
+            Known::Nothing => self.sent > Timestamp(0),
+            Known::Unclear => true,
+            _ => matches!(self.standing(version), Standing::Unable | Standing::Late | Standing::Pending),
         }
     }
 
