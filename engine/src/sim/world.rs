@@ -160,9 +160,10 @@ impl<'a> World<'a> {
             }
             Event::Restart { member, .. } => {
                 env.trace.line(env.now, format_args!("{member} is started again"));
-                let member = &mut self.members[usize::from(member)];
-                member.stop(Down::Dead, env);
-                member.start(env);
+                let restarted = &mut self.members[usize::from(member)];
+                restarted.stop(Down::Dead, env);
+                restarted.start(env);
+                self.tell_peers(member);
             }
             Event::Timer { member, number, .. } => {
                 self.members[usize::from(member)].with(env, |core, site| core.timer(number, site));
