@@ -221,6 +221,7 @@ fn core_stats(core: &Rc<Core>) -> CoreStats {
     counters.push(("connections_shed".to_owned(), core.connections.shed.get()));
     counters.push(("requests_under_way".to_owned(), core.connections.requests.get() as u64));
     counters.push(("request_body_bytes".to_owned(), core.bodies.held_bytes() as u64));
+    counters.push(("request_bodies_let_go".to_owned(), core.bodies.let_go()));
     let memory = core.memory.borrow().stats();
     for (name, value) in [
         ("memory_hits", memory.hits),

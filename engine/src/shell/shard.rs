@@ -105,7 +105,7 @@ impl Shard {
         self.dirty.set(true);
     }
 
-    /// Notes that records were used; returns those that are not held.
+    /// Notes that records were used; returns those of which nothing as new is held.
     pub fn touch(&self, touches: &[PartTouch]) -> Vec<PartTouch> {
         let _stage = stages::enter(Stage::Index);
         let mut store = self.store.borrow_mut();

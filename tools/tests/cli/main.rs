@@ -479,3 +479,17 @@ fn an_interrupted_demonstration_cleans_up() {
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert_eq!(entries(), 0, "files are left");
 }
+
+#[test]
+fn simulated_worlds_are_the_same_again() {
+    let seed = || run(hedgerow().args(["sim", "--seed", "3", "--json"]), b"").json();
+    let (first, second) = (seed(), seed());
+    assert!(first["violation"].is_null(), "{first}");
+    assert_eq!(first["trace_hash"].as_str().unwrap().len(), 16);
+    assert_eq!(first, second);
+
+    let many = run(hedgerow().args(["sim", "--seeds", "0..6", "--jobs", "2", "--json"]), b"").json();
+    assert_eq!((many["worlds"].as_u64(), many["failed"].as_array().unwrap().len()), (Some(6), 0));
+    assert!(many["amounts"]["part requests"].as_u64().unwrap() > 100, "{many}");
+    run(hedgerow().args(["sim", "--seeds", "6..0"]), b"").fails(2, "is not FROM..TO");
+}
