@@ -17,6 +17,7 @@
 
 use std::hash::{BuildHasher, Hasher};
 
+use crate::mistakes::{Mistake, planted};
 use hedgerow_wire::{KeyHash, Record, Version};
 use quick_cache::unsync::Cache;
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
@@ -171,8 +172,8 @@ impl<V: Clone> MemoryTier<V> {
     /// Keeps what a read has found, if nothing speaks against it (see [`Kept`]). Not for reads that
     /// were answered unconfirmed: they may have missed an acknowledged write.
     pub fn fill(&mut self, token: FillToken, entry: Entry<V>, wall_ms: u64) -> Kept {
-        let kept =
-            if token.allows(entry.hash, entry.version) { self.keep(entry, wall_ms) } else { Kept::Overtaken };
+        let allowed = token.allows(entry.hash, entry.version) || planted(Mistake::FillWithoutToken);
+        let kept = if allowed { self.keep(entry, wall_ms) } else { Kept::Overtaken };
         match kept {
             Kept::Yes => self.stats.fills += 1,
             Kept::Overtaken => self.stats.fills_overtaken += 1,
@@ -207,7 +208,9 @@ impl<V: Clone> MemoryTier<V> {
     pub fn invalidate(&mut self, hash: KeyHash, through: Version) {
         self.note(hash, through);
         self.fills.refuse(hash);
-        self.cache.remove(&(hash, Record::OBJECT));
+        if !planted(Mistake::InvalidateForgotten) {
+            self.cache.remove(&(hash, Record::OBJECT));
+        }
         self.stats.invalidated += 1;
     }
 
@@ -279,7 +282,7 @@ impl<V: Clone> MemoryTier<V> {
 
 impl<V> Entry<V> {
     fn expired(&self, wall_ms: u64) -> bool {
-        self.expires_ms != 0 && self.expires_ms <= wall_ms
+        self.expires_ms != 0 && self.expires_ms <= wall_ms && !planted(Mistake::ExpiryIgnored)
     }
 }
 

@@ -87,9 +87,11 @@ impl Connection {
             Err(error) => return Err(error).context("receiving"),
         };
         let before = done.len();
-        self.driver.receive(&buffer[..count], checker, &mut self.out, done)?;
+        let received = self.driver.receive(&buffer[..count], checker, &mut self.out, done);
+        // What came before a frame that is broken has come.
         let now = clock::now_ns();
         done[before..].iter_mut().for_each(|answer| answer.end_ns = now);
+        received?;
         Ok(count == buffer.len())
     }
 }

@@ -46,13 +46,8 @@ const ALLOWED_US: f64 = 200.0;
 
 fn stall(server: &Server, options: &Deadline) -> Result<()> {
     for shard in 0..SHARDS {
-        let fault = Fault {
-            place: FaultPlace::Shard(shard),
-            kind: FaultKind::Delay { delay_us: options.stall_ms * 1000 },
-            share_ppm: Fault::SHARE_ALL_PPM,
-            duration_ms: 600_000,
-        };
-        control::inject(server.address, fault)?;
+        let kind = FaultKind::Delay { delay_us: options.stall_ms * 1000 };
+        control::inject(server.address, Fault::new(FaultPlace::Shard(shard), kind))?;
     }
     Ok(())
 }

@@ -182,6 +182,26 @@ fn scenarios_of_two_systems() {
     assert!(page.contains("Tail by scenario") && page.contains("failing shard"), "{page}");
 }
 
+/// Clients that mean no good, some hundred of each kind: the daemon's memory stays within what its limits allow, and a
+/// client that behaves is served.
+#[test]
+fn hostile_clients_are_bounded() {
+    let folder = folder();
+    let (place, program) = (folder.path().display().to_string(), hedgerowd().display().to_string());
+    let mut arguments = vec!["hostile", "--json", "--folder", &place, "--daemon", &program];
+    arguments.extend(["--connections", "300", "--announced", "200", "--bodies", "20", "--readers", "30"]);
+    arguments.extend(["--seconds", "1", "--rate", "50"]);
+    let record = json(&perf(&arguments));
+    let found = record["hostile"].as_array().unwrap();
+    let held: Vec<u64> = found.iter().map(|found| found["held"].as_u64().unwrap()).collect();
+    assert_eq!(held, [300, 200, 20, 30], "{record}");
+    for found in found {
+        assert!(found["peak_bytes"].as_u64() <= found["bound_bytes"].as_u64(), "{found}");
+        let (answered, ok) = (found["beside"]["answered"].as_u64(), found["beside"]["ok"].as_u64());
+        assert!(ok > Some(0) && ok == answered, "{found}");
+    }
+}
+
 /// Arguments of a short chaos run, without a file system to mount.
 fn chaos(folder: &Path, arguments: &[&str]) -> Output {
     let (place, program) = (folder.display().to_string(), hedgerowd().display().to_string());

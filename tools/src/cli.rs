@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{del, demo, fault, get, inspect, load, ping, put, stat, stats, verify};
+use crate::commands::{del, demo, fault, get, inspect, load, ping, put, sim, stat, stats, verify};
 use crate::failure::EXIT_CODES;
 use crate::text;
 
@@ -79,6 +79,8 @@ pub enum Command {
     Verify(verify::Verify),
     /// Show, with daemons of its own, what slow and damaged devices do to reads
     Demo(demo::Demo),
+    /// Run the whole cache in a simulated world, and judge every answer
+    Sim(sim::Sim),
 }
 
 #[cfg(test)]

@@ -3337,6 +3337,8 @@ impl<'a> Fault<'a> {
   pub const VT_AMOUNT: ::flatbuffers::VOffsetT = 10;
   pub const VT_SHARE_PPM: ::flatbuffers::VOffsetT = 12;
   pub const VT_DURATION_MS: ::flatbuffers::VOffsetT = 14;
+  pub const VT_AMOUNT_MAX: ::flatbuffers::VOffsetT = 16;
+  pub const VT_PEER: ::flatbuffers::VOffsetT = 18;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -3345,11 +3347,13 @@ impl<'a> Fault<'a> {
   #[allow(unused_mut)]
   pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
     _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
-    args: &'args FaultArgs
+    args: &'args FaultArgs<'args>
   ) -> ::flatbuffers::WIPOffset<Fault<'bldr>> {
     let mut builder = FaultBuilder::new(_fbb);
+    builder.add_amount_max(args.amount_max);
     builder.add_amount(args.amount);
     builder.add_place_id(args.place_id);
+    if let Some(x) = args.peer { builder.add_peer(x); }
     builder.add_duration_ms(args.duration_ms);
     builder.add_share_ppm(args.share_ppm);
     builder.add_kind(args.kind);
@@ -3400,6 +3404,20 @@ impl<'a> Fault<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u32>(Fault::VT_DURATION_MS, Some(0)).unwrap()}
   }
+  #[inline]
+  pub fn amount_max(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Fault::VT_AMOUNT_MAX, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn peer(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(Fault::VT_PEER, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Fault<'_> {
@@ -3414,19 +3432,23 @@ impl ::flatbuffers::Verifiable for Fault<'_> {
      .visit_field::<u64>("amount", Self::VT_AMOUNT, false)?
      .visit_field::<u32>("share_ppm", Self::VT_SHARE_PPM, false)?
      .visit_field::<u32>("duration_ms", Self::VT_DURATION_MS, false)?
+     .visit_field::<u64>("amount_max", Self::VT_AMOUNT_MAX, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("peer", Self::VT_PEER, false)?
      .finish();
     Ok(())
   }
 }
-pub struct FaultArgs {
+pub struct FaultArgs<'a> {
     pub place: u8,
     pub place_id: u64,
     pub kind: u8,
     pub amount: u64,
     pub share_ppm: u32,
     pub duration_ms: u32,
+    pub amount_max: u64,
+    pub peer: Option<::flatbuffers::WIPOffset<&'a str>>,
 }
-impl<'a> Default for FaultArgs {
+impl<'a> Default for FaultArgs<'a> {
   #[inline]
   fn default() -> Self {
     FaultArgs {
@@ -3436,6 +3458,8 @@ impl<'a> Default for FaultArgs {
       amount: 0,
       share_ppm: 0,
       duration_ms: 0,
+      amount_max: 0,
+      peer: None,
     }
   }
 }
@@ -3470,6 +3494,14 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> FaultBuilder<'a, 'b, A> {
     self.fbb_.push_slot::<u32>(Fault::VT_DURATION_MS, duration_ms, 0);
   }
   #[inline]
+  pub fn add_amount_max(&mut self, amount_max: u64) {
+    self.fbb_.push_slot::<u64>(Fault::VT_AMOUNT_MAX, amount_max, 0);
+  }
+  #[inline]
+  pub fn add_peer(&mut self, peer: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Fault::VT_PEER, peer);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> FaultBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     FaultBuilder {
@@ -3493,6 +3525,8 @@ impl ::core::fmt::Debug for Fault<'_> {
       ds.field("amount", &self.amount());
       ds.field("share_ppm", &self.share_ppm());
       ds.field("duration_ms", &self.duration_ms());
+      ds.field("amount_max", &self.amount_max());
+      ds.field("peer", &self.peer());
       ds.finish()
   }
 }

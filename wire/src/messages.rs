@@ -19,7 +19,9 @@ mod stats;
 mod verify;
 
 pub use error::ErrorDetail;
-pub use fault::{ActiveFault, Fault, FaultAnswer, FaultKind, FaultPlace, FaultRequest};
+pub use fault::{
+    ActiveFault, Fault, FaultAmount, FaultAnswer, FaultInfo, FaultKind, FaultPlace, FaultRequest,
+};
 pub use hello::{
     HelloAnswer, HelloRequest, Limits, MemberInfo, MemberState, ShardPlace, Topology, choose_version,
     features,

@@ -189,6 +189,8 @@ pub struct PartTouch {
     pub hash: KeyHash,
     /// Which record.
     pub record: Record,
+    /// The clock of the version that was used: a target that holds nothing as new has missed it.
+    pub hlc: u64,
 }
 
 /// What a target holds, against the version it was asked about.

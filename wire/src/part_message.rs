@@ -28,7 +28,7 @@ pub const BATCH_PREFIX_LEN: usize = 8;
 /// Length of one entry of a drop, in bytes.
 pub const DROP_ENTRY_LEN: usize = 32;
 /// Length of one entry of a touch, in bytes.
-pub const TOUCH_ENTRY_LEN: usize = 24;
+pub const TOUCH_ENTRY_LEN: usize = 32;
 
 /// Why a body is no part message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -323,7 +323,7 @@ pub fn decode_drop(body: &[u8]) -> Result<(u16, Vec<PartDrop>), PartMessageError
 ///
 /// ```text
 ///  0 shard (2)   2 zero (2)   4 count (4)
-///  8 entries: key hash (16), record (4), zero (4)
+///  8 entries: key hash (16), version.hlc (8), record (4), zero (4)
 /// ```
 ///
 /// # Panics
@@ -332,6 +332,7 @@ pub fn encode_touch(shard: u16, touches: &[PartTouch]) -> Vec<u8> {
     let mut out = batch_prefix(shard, touches.len(), TOUCH_ENTRY_LEN);
     for touch in touches {
         out.extend_from_slice(&touch.hash.0.to_le_bytes());
+        out.extend_from_slice(&touch.hlc.to_le_bytes());
         out.extend_from_slice(&touch.record.0.to_le_bytes());
         out.extend_from_slice(&[0; 4]);
     }
@@ -343,8 +344,8 @@ pub fn decode_touch(body: &[u8]) -> Result<(u16, Vec<PartTouch>), PartMessageErr
     let (shard, entries) = batch(body, TOUCH_ENTRY_LEN)?;
     let entry = |entry| -> Result<_, PartMessageError> {
         let fields = Fields(entry);
-        fields.zero(20..24)?;
-        Ok(PartTouch { hash: fields.hash(0), record: Record(fields.u32(16)) })
+        fields.zero(28..32)?;
+        Ok(PartTouch { hash: fields.hash(0), record: Record(fields.u32(24)), hlc: fields.u64(16) })
     };
     Ok((shard, entries.map(entry).collect::<Result<_, _>>()?))
 }

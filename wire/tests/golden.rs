@@ -213,7 +213,7 @@ fn part_frames() -> Vec<Frame> {
     let part = encode_answer_head(&PartAnswer::Part { meta, payload: () }, sum);
     let drop = PartDrop { hash, record: Record::OBJECT, version: version() };
     let confirm = PartConfirm { hash, record: Record::OBJECT, version: version(), deadline };
-    let touch = PartTouch { hash, record: Record::OBJECT };
+    let touch = PartTouch { hash, record: Record::OBJECT, hlc: version().hlc };
     let simple = |answer: PartAnswer<()>| encode_answer_head(&answer, 0);
     let no_deadline = FrameHeader { deadline_budget_us: 0, ..request(Op::Touch) };
     vec![

@@ -61,7 +61,10 @@ fn values_that_are_not_allowed_are_refused() {
         (Fault { duration_ms: 0, ..fault }, "duration_ms"),
         (Fault { kind: FaultKind::Delay { delay_us: 0 }, ..fault }, "amount"),
         (Fault { kind: FaultKind::Delay { delay_us: u32::MAX }, ..fault }, "amount"),
-        (Fault { place: FaultPlace::Connection(1), kind: FaultKind::Full, ..fault }, "kind"),
+        (Fault { kind: FaultKind::DelayUniform { min_us: 2, max_us: 1 }, ..fault }, "amount"),
+        (Fault { place: FaultPlace::Connections, kind: FaultKind::Full, ..fault }, "kind"),
+        (Fault { place: FaultPlace::Connections, kind: FaultKind::Torn, ..fault }, "kind"),
+        (Fault { kind: FaultKind::Cut { after_bytes: 1 }, ..fault }, "kind"),
     ] {
         let bytes = FaultRequest::Inject(fault).encode().unwrap();
         check(FaultRequest::decode(&bytes).unwrap_err(), expected);

@@ -7,6 +7,7 @@
 //! s + 1 holders among them, and (s + 1) + (m - s + 1) > m + 1. And when s + 1 of them hold V itself,
 //! so that no later read can confirm anything older: then V is as good as acknowledged.
 
+use crate::mistakes::{Mistake, planted};
 use smallvec::SmallVec;
 
 /// What one of the first m + 1 targets is known to say about the version in question.
@@ -58,12 +59,12 @@ pub(super) type Standings = SmallVec<[Standing; 8]>;
 
 /// How many of the first m + 1 targets have to say that they hold nothing newer: m - s + 1.
 pub(super) fn sayers_needed(m: usize, spare: usize) -> usize {
-    m - spare + 1
+    m - spare + 1 - usize::from(planted(Mistake::SayersTooFew))
 }
 
 /// How many of the first m + 1 targets have to hold the version: s + 1.
 pub(super) fn holders_needed(spare: usize) -> usize {
-    spare + 1
+    spare + 1 - usize::from(planted(Mistake::HoldersTooFew))
 }
 
 /// Decides about a version from what the first m + 1 targets say; `spare` is s.

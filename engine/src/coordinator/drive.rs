@@ -203,12 +203,19 @@ impl<B: Clone> Coordinator<B> {
     /// noted for later.
     fn complete_later(&mut self, read: &ReadOp<B>, version: Version, now: Now) {
         let shape = read.shape(Some(version), &self.desk);
-        let wants = read.wants(version, &shape);
+        let (wants, all_said) = (read.wants(version, &shape), read.all_said(version, &shape));
         let young = age_us(version, now.wall_us) <= REPAIR_AGE_US;
-        if wants.is_empty() || young || read.completion == Completion::Running {
+        if young || read.completion == Completion::Running {
             return;
         }
         let name = &read.request.name;
+        if wants.is_empty() {
+            // It lacked parts, and may still do where nothing was said.
+            if read.completion == Completion::Over && !all_said {
+                self.note(name, now);
+            }
+            return;
+        }
         let Some(found) = read.candidate(version) else { return };
         let at_hand = found.parts.len() >= shape.k;
         let room = self.background < REPAIRS_MAX && self.desk.repair_bytes.open(now.mono);
@@ -218,7 +225,8 @@ impl<B: Clone> Coordinator<B> {
         if self.notes.claim(name.hash, name.record) {
             let deadline = now.mono + self.desk.config.repair_deadline;
             let meta = found.meta.clone();
-            let repair = RepairOp::new(meta, &wants, Cause::Background { attempt: 0 }, deadline);
+            let cause = Cause::Background { attempt: 0, all_said };
+            let repair = RepairOp::new(meta, &wants, cause, deadline);
             self.background += 1;
             let have = read.parts(version, &shape.whole());
             self.begin_repair(repair, have, &wants, now);
@@ -246,14 +254,14 @@ impl<B: Clone> Coordinator<B> {
         };
         if let Some((version, found)) = found {
             let shape = read.shape(Some(version), &self.desk);
-            let wants = read.wants(version, &shape);
+            let (wants, all_said) = (read.wants(version, &shape), read.all_said(version, &shape));
             if !wants.is_empty() {
                 let deadline = now.mono + self.desk.config.repair_deadline;
-                let cause = Cause::Background { attempt };
+                let cause = Cause::Background { attempt, all_said };
                 let repair = RepairOp::new(found.meta.clone(), &wants, cause, deadline);
                 return self.begin_repair(repair, read.parts(version, &shape), &wants, now);
             }
-            if !read.surveyed_all(version, &shape) {
+            if !all_said {
                 self.background -= 1;
                 return self.put_off(name, attempt, now);
             }
@@ -350,9 +358,9 @@ impl<B: Clone> Coordinator<B> {
         self.desk.actions.push_back(Action::Release { op: id });
         let name = repair.name();
         match repair.cause {
-            Cause::Background { attempt } => {
+            Cause::Background { attempt, all_said } => {
                 self.background -= 1;
-                if complete {
+                if complete && all_said {
                     self.notes.settle(name.hash, name.record);
                 } else {
                     self.put_off(name, attempt, now);

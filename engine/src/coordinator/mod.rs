@@ -188,21 +188,21 @@ impl<B: Clone> Coordinator<B> {
         }
     }
 
-    /// A record with `code` was used: its targets are told. Batched; may be lost; the same record is
-    /// told of only now and then. (The code says which targets hold a part; the name is kept for
+    /// `version` of a record, with `code`, was used: its targets are told. Batched; may be lost; the same
+    /// record is told of only now and then. (The code says which targets hold a part; the name is kept for
     /// [`Coordinator::touch_missed`].)
-    pub fn touch(&mut self, name: &RecordName, code: Code, now: Now) {
+    pub fn touch(&mut self, name: &RecordName, version: Version, code: Code, now: Now) {
         if !self.batches.note_touch(name, now) {
             return;
         }
-        let touch = PartTouch { hash: name.hash, record: name.record };
+        let touch = PartTouch { hash: name.hash, record: name.record, hlc: version.hlc };
         for target in self.desk.order(name.hash, code.n()) {
             self.batches.touch(target, touch, &mut self.desk, now);
         }
     }
 
-    /// `target` does not hold a record that it was told of as used: it is completed if the name is
-    /// still known (a touch names it by hash only).
+    /// `target` holds nothing as new of a record as what it was told of as used: it is completed if the name
+    /// is still known (a touch names it by hash only).
     pub fn touch_missed(&mut self, hash: KeyHash, record: Record, target: Target, now: Now) {
         self.desk.stats.touches_missed += 1;
         let known = self.desk.targets.index_of(target).is_some();

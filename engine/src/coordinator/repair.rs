@@ -2,6 +2,8 @@
 //!
 //! A read completes a version before it returns it where the rules of confirmation ask for it.
 //! Everything else that is found missing is noted, and completed in the background within a budget.
+//! A note stays until every target that was asked has said what it holds: one that failed, or was late,
+//! may lack its part as well.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -25,6 +27,8 @@ pub(super) enum Cause {
     Background {
         /// Attempts before this one.
         attempt: u8,
+        /// Every target that was asked has said what it holds: nothing else is missing.
+        all_said: bool,
     },
 }
 

@@ -14,6 +14,7 @@ use super::limits::{
     LATENCY_SAMPLES_MIN, PROBE_PATIENCE, PROBES_IN_FLIGHT_MAX, PROBES_PROMPT_MIN, SILENCE_JUDGED_EVERY,
 };
 use super::stats::TargetStats;
+use crate::mistakes::{Mistake, planted};
 
 /// Index of a target in [`Targets`].
 pub(super) type TargetIndex = u32;
@@ -285,7 +286,7 @@ impl Targets {
     pub(super) fn lost(&mut self, index: TargetIndex, bytes: u32, lane: Lane) {
         let state = &mut self.list[index as usize];
         state.in_flight_ops -= 1;
-        state.in_flight_bytes -= u64::from(bytes);
+        state.in_flight_bytes -= if planted(Mistake::BytesLeak) { 0 } else { u64::from(bytes) };
         state.lanes[lane as usize].asks -= 1;
     }
 

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use hedgerow_wire::part::{
-    PartAnswer, PartConfirm, PartDrop, PartKind, PartMeta, PartRead, RecordName, Standing, WritePurpose,
+    PartAnswer, PartConfirm, PartDrop, PartKind, PartMeta, PartRead, PartTouch, RecordName, Standing,
+    WritePurpose,
 };
 use hedgerow_wire::time::{Now, Timestamp};
 use hedgerow_wire::types::{
@@ -32,7 +33,7 @@ pub(super) enum Asked {
     Confirm(PartConfirm),
     Write { op: OpId, meta: PartMeta, purpose: WritePurpose, deadline: Timestamp, ack: AckLevel },
     Drop(Vec<PartDrop>),
-    Touch(usize),
+    Touch(Vec<PartTouch>),
 }
 
 impl Asked {
@@ -498,7 +499,7 @@ impl World {
                     self.send(Some(ask), target, Asked::Write { op, meta, purpose, deadline, ack });
                 }
                 Action::AskDrop { target, drops } => self.send(None, target, Asked::Drop(drops)),
-                Action::Touch { target, touches } => self.send(None, target, Asked::Touch(touches.len())),
+                Action::Touch { target, touches } => self.send(None, target, Asked::Touch(touches)),
                 Action::Withdraw { .. } => self.withdrawn += 1,
                 Action::ReadDone { op, outcome } => {
                     assert!(self.reads.insert(op, (self.now.mono, outcome)).is_none(), "two outcomes");

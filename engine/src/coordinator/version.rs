@@ -5,6 +5,7 @@ use hedgerow_wire::limits::CLOCK_AHEAD_US_MAX;
 use hedgerow_wire::types::{KeyHash, Version};
 
 use super::limits::VERSION_BUCKETS;
+use crate::mistakes::{Mistake, planted};
 
 /// Gives versions.
 pub(super) struct Versions {
@@ -29,7 +30,8 @@ impl Versions {
     /// Higher than every version given or seen for the bucket of `hash`, and not below the wall clock.
     pub(super) fn next(&mut self, hash: KeyHash, wall_us: u64) -> Version {
         let last = &mut self.last[Self::bucket(hash)];
-        let above = (*last).max(self.floor).saturating_add(1);
+        let follows = planted(Mistake::ClockFollowed);
+        let above = if follows { 0 } else { (*last).max(self.floor).saturating_add(1) };
         *last = Version::hlc_from_wall_us(wall_us).max(above);
         let version = Version { hlc: *last, coordinator: self.coordinator };
         if version.wall_us() > wall_us.saturating_add(CLOCK_AHEAD_US_MAX) {

@@ -12,13 +12,13 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 use glommio::net::TcpStream;
-use hedgerow_wire::frame::{FrameHeader, Op, Status};
-use hedgerow_wire::limits::FRAME_HEADER_LEN;
+use hedgerow_wire::frame::{FrameHeader, Op, Status, flags};
 use hedgerow_wire::messages::ErrorDetail;
 use hedgerow_wire::time::Timestamp;
 
 use super::clock;
 use super::core::Core;
+use super::faults::{Faults, FrameOf, Struck};
 use super::limits::{CONNECTION_GETS_MAX, CORE_OUT_BYTES_MAX};
 use super::oneshot::{Bell, Signal};
 use super::outgoing::{Body, OutFrame};
@@ -36,6 +36,8 @@ pub struct Connections {
     pub out_bytes: Cell<usize>,
     /// Closed because their peers took too little.
     pub shed: Cell<u64>,
+    /// What is done to their answers on purpose.
+    pub faults: RefCell<Faults>,
 }
 
 impl Connections {
@@ -130,6 +132,8 @@ pub struct Connection {
     pub(super) taken: Bell,
     /// Turns to fetch: each may bring a stripe that waits to be sent.
     pub(super) gets: Rc<Permits>,
+    /// What it keeps for faults.
+    pub(super) struck: Struck,
 }
 
 /// Serves a connection until either side ends it.
@@ -152,6 +156,7 @@ pub async fn serve(core: Rc<Core>, stream: TcpStream) {
         waits_since: Cell::new(None),
         taken: Bell::default(),
         gets: Permits::new(CONNECTION_GETS_MAX),
+        struck: Struck::of(core.id, number),
         core: core.clone(),
     });
     connection.tune();
@@ -227,12 +232,14 @@ impl Connection {
         if self.closing.get() {
             return;
         }
+        let of = FrameOf { op: header.op, request: header.request_id, end: header.has(flags::END) };
         let body_len = body.len();
         let header = FrameHeader { topology_epoch: TOPOLOGY_EPOCH, ..header };
         let head = header.sealed_with(None, body_len, body_checksum).encode();
-        let len = FRAME_HEADER_LEN + body_len;
-        self.out.borrow_mut().push_back(OutFrame { head, body, len });
-        self.set_out_bytes(self.out_bytes.get() + len);
+        let frame = OutFrame::new(head, body);
+        let Some(frame) = self.strike(of, frame) else { return };
+        self.set_out_bytes(self.out_bytes.get() + frame.len);
+        self.out.borrow_mut().push_back(frame);
         self.out_signal.raise();
     }
 

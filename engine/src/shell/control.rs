@@ -1,17 +1,15 @@
-//! Requests of administration: hello, stat, stats, faults, verification. Off the data path; they may
+//! Requests of administration: hello, stat, stats, verification. Off the data path; they may
 //! allocate and visit every core.
 
 use std::cell::RefCell;
 use std::future::Future;
 use std::rc::Rc;
-use std::time::Duration;
 
 use hedgerow_wire::frame::{FrameHeader, Op, PROTOCOL_VERSION, Status};
 use hedgerow_wire::messages::{
-    ActiveFault, Counter, Fault as WireFault, FaultAnswer, FaultKind as WireKind, FaultPlace, FaultRequest,
-    HelloAnswer, HelloRequest, HistogramSummary, Label, Limits, MemberInfo, MemberState, Message, ShardPlace,
-    ShardState, ShardStats, StatAnswer, StatPart, StatRecord, StatsAnswer, Topology, VerifyRequest,
-    choose_version, features,
+    Counter, HelloAnswer, HelloRequest, HistogramSummary, Label, Limits, MemberInfo, MemberState, Message,
+    ShardPlace, ShardState, ShardStats, StatAnswer, StatPart, StatRecord, StatsAnswer, Topology,
+    VerifyRequest, choose_version, features,
 };
 use hedgerow_wire::part::PartKind;
 use hedgerow_wire::time::Timestamp;
@@ -21,7 +19,7 @@ use super::buffers::PartBytes;
 use super::clock;
 use super::connection::Connection;
 use super::core::{Core, Shared};
-use super::faults::{Fault, FaultKind};
+use super::faults;
 use super::home::{Call, PartPosition, ReadCall, RecordPosition, RecordReply, Reply};
 use super::limits::CONNECTION_REQUESTS_MAX;
 use super::oneshot;
@@ -91,7 +89,8 @@ impl Waiting {
     }
 }
 
-fn send_message(connection: &Connection, header: &FrameHeader, message: &impl Message) {
+/// Answers with a message.
+pub fn send_message(connection: &Connection, header: &FrameHeader, message: &impl Message) {
     match message.encode() {
         Ok(body) => {
             connection.send_bytes(FrameHeader::answer(header.op, header.request_id, Status::Ok), body);
@@ -103,7 +102,7 @@ fn send_message(connection: &Connection, header: &FrameHeader, message: &impl Me
 }
 
 /// Reads the body of a request of administration; answers if it is wrong.
-fn body_of<M: Message>(connection: &Connection, header: &FrameHeader, body: &[u8]) -> Option<M> {
+pub fn body_of<M: Message>(connection: &Connection, header: &FrameHeader, body: &[u8]) -> Option<M> {
     M::decode(body)
         .inspect_err(|error| {
             let message = error.to_string();
@@ -222,6 +221,7 @@ fn core_stats(core: &Rc<Core>) -> CoreStats {
     counters.push(("connections_shed".to_owned(), core.connections.shed.get()));
     counters.push(("requests_under_way".to_owned(), core.connections.requests.get() as u64));
     counters.push(("request_body_bytes".to_owned(), core.bodies.held_bytes() as u64));
+    counters.push(("request_bodies_let_go".to_owned(), core.bodies.let_go()));
     let memory = core.memory.borrow().stats();
     for (name, value) in [
         ("memory_hits", memory.hits),
@@ -247,8 +247,8 @@ fn core_stats(core: &Rc<Core>) -> CoreStats {
         counters.extend(store_counters(&stats));
         counters.push(("shards_set_aside".to_owned(), u64::from(stats.set_aside)));
         counters.push(("shards_stuck".to_owned(), u64::from(stats.stuck)));
-        counters.push(("fault_hits".to_owned(), shard.faults.borrow().hits));
     }
+    counters.extend(faults::requests::counters(core));
     CoreStats { counters, latencies: core.counters.latencies(), shards }
 }
 
@@ -352,117 +352,6 @@ fn set_aside(shared: &Shared, serving: &[ShardStats]) -> Vec<ShardStats> {
             reason: shared.reasons.get().map_or_else(String::new, |reasons| reasons[number].clone()),
         })
         .collect()
-}
-
-/// Injects, lists or clears faults of shards.
-pub async fn fault(connection: &Rc<Connection>, header: &FrameHeader, body: &[u8]) {
-    let core = &connection.core;
-    if !core.shared.settings.allow_faults {
-        let message = "faults are not allowed here: start the daemon with --allow-faults";
-        return connection.send_error(Op::Fault, header.request_id, Status::Refused, message);
-    }
-    let Some(request) = body_of::<FaultRequest>(connection, header, body) else { return };
-    let mut answer = FaultAnswer { id: 0, faults: Vec::new() };
-    match request {
-        FaultRequest::Inject(fault) => match inject(core, &fault).await {
-            Ok(id) => answer.id = id,
-            Err(message) => {
-                return connection.send_error(Op::Fault, header.request_id, Status::BadRequest, &message);
-            }
-        },
-        FaultRequest::Clear { id } => {
-            for_all_shards(core, move |shard| {
-                shard.faults.borrow_mut().clear(Some(id));
-            })
-            .await
-        }
-        FaultRequest::ClearAll => {
-            for_all_shards(core, |shard| {
-                shard.faults.borrow_mut().clear(None);
-            })
-            .await
-        }
-        FaultRequest::List => {}
-    }
-    answer.faults = active_faults(core).await;
-    send_message(connection, header, &answer);
-}
-
-async fn for_all_shards(core: &Rc<Core>, job: impl Fn(&Shard) + Send + Clone + 'static) {
-    for id in 0..core.shared.settings.cores.len() {
-        let job = job.clone();
-        on_core(core, id, move |there| there.shards.borrow().values().for_each(|shard| job(shard))).await;
-    }
-}
-
-async fn inject(core: &Rc<Core>, fault: &WireFault) -> Result<u64, String> {
-    let FaultPlace::Shard(shard) = fault.place else {
-        return Err("this daemon injects faults into shards only".to_owned());
-    };
-    let Some(&owner) = core.shared.shard_cores.get(usize::from(shard)) else {
-        return Err(format!(
-            "there is no shard {shard}: they are 0 to {}",
-            core.shared.shard_cores.len() - 1
-        ));
-    };
-    let now = clock::timestamp();
-    let lasts = |ms: u32| now + Duration::from_millis(u64::from(ms));
-    let mut until = lasts(fault.duration_ms);
-    let kind = match fault.kind {
-        WireKind::Delay { delay_us } => FaultKind::DelayUs(u64::from(delay_us)),
-        WireKind::Stall { stall_ms } => {
-            until = lasts(stall_ms.min(fault.duration_ms));
-            FaultKind::Stall
-        }
-        WireKind::Error => FaultKind::Error,
-        WireKind::Damage => FaultKind::Damage,
-        WireKind::Full => FaultKind::Full,
-        WireKind::Vanish => FaultKind::Vanish,
-    };
-    let id = now.0;
-    let fault = Fault { id, kind, share_ppm: fault.share_ppm, until };
-    let done = on_core(core, owner, move |there| {
-        let shard = there.shards.borrow().get(&shard).cloned();
-        shard.map(|shard| shard.faults.borrow_mut().inject(fault)).is_some()
-    });
-    match done.await {
-        Some(true) => Ok(id),
-        _ => Err(format!("shard {shard} is set aside")),
-    }
-}
-
-async fn active_faults(core: &Rc<Core>) -> Vec<ActiveFault> {
-    let mut active = Vec::new();
-    for id in 0..core.shared.settings.cores.len() {
-        let listed = on_core(core, id, |there| {
-            let now = clock::timestamp();
-            let mut listed = Vec::new();
-            for shard in there.shards.borrow().values() {
-                let mut faults = shard.faults.borrow_mut();
-                let hits = faults.hits;
-                listed
-                    .extend(faults.list(now).iter().map(|f| active_fault(shard.target.shard, f, now, hits)));
-            }
-            listed
-        });
-        active.extend(listed.await.unwrap_or_default());
-    }
-    active
-}
-
-fn active_fault(shard: u16, fault: &Fault, now: Timestamp, hits: u64) -> ActiveFault {
-    let left_ms = (fault.until.since(now).as_millis() as u32).max(1);
-    let kind = match fault.kind {
-        FaultKind::DelayUs(us) => WireKind::Delay { delay_us: us as u32 },
-        FaultKind::Stall => WireKind::Stall { stall_ms: left_ms },
-        FaultKind::Error => WireKind::Error,
-        FaultKind::Damage => WireKind::Damage,
-        FaultKind::Full => WireKind::Full,
-        FaultKind::Vanish => WireKind::Vanish,
-    };
-    let (place, share_ppm) = (FaultPlace::Shard(shard), fault.share_ppm);
-    let described = WireFault { place, kind, share_ppm, duration_ms: left_ms };
-    ActiveFault { id: fault.id, fault: described, remaining_ms: left_ms, hits }
 }
 
 /// Checks a run of a shard's parts.

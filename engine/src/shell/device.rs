@@ -11,6 +11,7 @@ use glommio::io::{DmaBuffer, DmaFile, OpenOptions};
 use super::buffers::{DeviceBuffer, DmaBuffers};
 use super::limits::DEVICE_READS_MAX;
 use super::permits::Permits;
+use crate::slab::layout::BLOCK_LEN;
 use crate::slab::{Effect, IoError, IoId, IoResult};
 
 /// Why a device cannot be opened.
@@ -215,6 +216,21 @@ impl DeviceEffect {
             Effect::Flush { io } => Ok(DeviceEffect::Flush { io }),
             Effect::Discard { io, .. } => Ok(DeviceEffect::Discard { io }),
             other => Err(other),
+        }
+    }
+
+    /// A write of the first blocks alone: at least one, and not all if there are several. How many is drawn from
+    /// `draw`.
+    pub fn torn(self, draw: u64) -> DeviceEffect {
+        match self {
+            DeviceEffect::Write { io, offset, buf } if buf.as_ref().len() > BLOCK_LEN => {
+                let blocks = buf.as_ref().len() / BLOCK_LEN;
+                let kept = (1 + draw % (blocks as u64 - 1)) as usize * BLOCK_LEN;
+                let mut first = glommio::allocate_dma_buffer(kept);
+                first.as_bytes_mut().copy_from_slice(&buf.as_ref()[..kept]);
+                DeviceEffect::Write { io, offset, buf: DeviceBuffer::Frozen(Rc::new(first)) }
+            }
+            whole => whole,
         }
     }
 

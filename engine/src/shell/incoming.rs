@@ -13,7 +13,7 @@ use hedgerow_wire::frame::{FrameError, FrameHeader, Op, Status};
 use hedgerow_wire::request::{Refusal, check_request};
 use hedgerow_wire::time::Timestamp;
 
-use super::bodies::{BodyBuffer, Full};
+use super::bodies::{BodyBuffer, Full, WholeBody};
 use super::clock;
 use super::connection::Connection;
 use super::limits::{
@@ -301,7 +301,16 @@ impl Connection {
                 }
                 Ok(())
             }
-            Frame::Whole { header, key, body, received } => self.dispatch(header, key, body, received),
+            Frame::Whole { header, key, body, received } => {
+                let len = body.filled();
+                match body.into_whole(len) {
+                    Ok(body) => self.dispatch(header, key, body, received),
+                    Err(full) => {
+                        self.refuse(&header, &too_many_bytes(full));
+                        Ok(())
+                    }
+                }
+            }
         }
     }
 
@@ -316,7 +325,7 @@ impl Connection {
 
     /// Starts a get that may begin.
     pub(super) fn start_get(self: &Rc<Self>, header: FrameHeader, key: Key, received: Timestamp) {
-        let body = self.core.bodies.buffer(0);
+        let body = self.core.bodies.empty();
         self.start(header, Some(key), body, received);
     }
 
@@ -324,7 +333,7 @@ impl Connection {
         self: &Rc<Self>,
         header: FrameHeader,
         key: Option<Key>,
-        body: BodyBuffer,
+        body: WholeBody,
         received: Timestamp,
     ) -> Result<(), Ended> {
         match header.op {
@@ -350,14 +359,14 @@ impl Connection {
             }
             Op::Touch => {
                 // Not answered, so it is no request that could be under way.
-                if let Err(error) = super::member::touch(&self.core, body.as_slice()) {
+                if let Err(error) = super::member::touch(&self.core, &body.bytes) {
                     let message = error.to_string();
                     self.send_error(header.op, header.request_id, Status::BadRequest, &message);
                 }
                 return Ok(());
             }
             Op::Hello => {
-                self.greeted.set(super::control::hello(self, &header, body.as_slice()));
+                self.greeted.set(super::control::hello(self, &header, &body.bytes));
                 return Ok(());
             }
             _ => {}
@@ -369,7 +378,7 @@ impl Connection {
     }
 
     /// Starts the task of a request that may begin.
-    fn start(self: &Rc<Self>, header: FrameHeader, key: Option<Key>, body: BodyBuffer, received: Timestamp) {
+    fn start(self: &Rc<Self>, header: FrameHeader, key: Option<Key>, body: WholeBody, received: Timestamp) {
         let request = self.add_request(&header);
         let task = request::serve(self.clone(), request, header, key, body, received);
         self.core.spawn(stages::within(Stage::Request, task));

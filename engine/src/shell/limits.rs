@@ -45,6 +45,13 @@ pub const BODY_BYTES_CONTROL_MAX: usize = BODY_BYTES_MAX + (16 << 20);
 pub const BODY_BUFFER_BYTES_MIN: usize = 4 << 10;
 /// How much memory is taken for a body, as a multiple of what has come of it (rounded up to a power of two).
 pub const BODY_BUFFER_GROWTH: usize = 4;
+/// What a body may take before the pace counts at which it comes.
+pub const BODY_GRACE: Duration = Duration::from_millis(250);
+/// Bytes that have to come of a body in each second since its first one; it may lose its memory otherwise, when
+/// others need it.
+pub const BODY_PACE_BYTES_PER_S: u64 = 1 << 20;
+/// How long nobody looks for bodies that come too slowly when there were too few.
+pub const BODY_LOOK_PAUSE: Duration = Duration::from_millis(10);
 /// From so many bytes of a stripe on, and with so many of the frame's body left, what follows is
 /// received straight into its place.
 pub const BODY_ROOM_BYTES_MIN: usize = 16 << 10;

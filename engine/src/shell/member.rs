@@ -12,7 +12,7 @@ use hedgerow_wire::part_message::{
 use hedgerow_wire::time::Timestamp;
 use hedgerow_wire::{Key, KeyHash, Record, Target};
 
-use super::bodies::BodyBuffer;
+use super::bodies::WholeBody;
 use super::buffers::{PartBytes, SharedBytes};
 use super::connection::{Connection, Request};
 use super::control::{on_core, on_core_async};
@@ -56,13 +56,12 @@ pub async fn serve(
     request: &Request,
     header: &FrameHeader,
     key: Option<&Key>,
-    body: BodyBuffer,
+    body: WholeBody,
     received: Timestamp,
 ) {
     let core = &connection.core;
-    let len = body.filled();
     // Counted until the answer is there.
-    let (bytes, _held) = body.into_bytes(len);
+    let WholeBody { bytes, held: _held } = body;
     let answer = match answer(core, header, key, bytes, received).await {
         Ok(answer) => answer,
         Err(error) => {

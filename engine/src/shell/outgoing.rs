@@ -4,6 +4,8 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
 
 use futures_lite::AsyncWrite;
 use futures_lite::future::or;
@@ -51,18 +53,31 @@ pub struct OutFrame {
     pub head: [u8; FRAME_HEADER_LEN],
     /// What follows it.
     pub body: Body,
-    /// Both, in bytes.
+    /// Bytes to be sent: both, or less of the last one.
     pub len: usize,
+    /// It does not leave before; 0 is at once.
+    pub not_before: Timestamp,
+    /// The connection is closed after it.
+    pub last: bool,
 }
 
 impl OutFrame {
+    /// A frame that leaves at once, as a whole.
+    pub fn new(head: [u8; FRAME_HEADER_LEN], body: Body) -> OutFrame {
+        let len = FRAME_HEADER_LEN + body.len();
+        OutFrame { head, body, len, not_before: Timestamp::default(), last: false }
+    }
+
     /// The slices of the frame that are left after `skip` bytes.
-    fn slices<'a>(&'a self, mut skip: usize, out: &mut SmallVec<[IoSlice<'a>; IOV_MAX]>) {
+    pub fn slices<'a>(&'a self, mut skip: usize, out: &mut SmallVec<[IoSlice<'a>; IOV_MAX]>) {
+        let mut left = self.len - skip;
         let mut add = |slice: &'a [u8]| {
             let skipped = skip.min(slice.len());
             skip -= skipped;
-            if skipped < slice.len() {
-                out.push(IoSlice::new(&slice[skipped..]));
+            let end = slice.len().min(skipped + left);
+            if skipped < end {
+                left -= end - skipped;
+                out.push(IoSlice::new(&slice[skipped..end]));
             }
         };
         add(&self.head);
@@ -128,6 +143,10 @@ impl Connection {
                 self.out_signal.wait().await;
                 continue;
             }
+            if let Some(left) = self.held_back() {
+                or(glommio::timer::sleep(left), self.out_signal.wait()).await;
+                continue;
+            }
             match self.send_some(&mut sent).await {
                 Ok(()) => {
                     self.room_signal.raise();
@@ -149,6 +168,13 @@ impl Connection {
         self.sent_all.raise();
     }
 
+    /// How long the first frame is held back still.
+    fn held_back(&self) -> Option<Duration> {
+        let until = self.out.borrow().front()?.not_before;
+        let left = (until > Timestamp::default()).then(|| until.since(clock::timestamp()))?;
+        (!left.is_zero()).then_some(left)
+    }
+
     /// Hands to the socket what it takes of the first frames, of whose first `sent` bytes are gone.
     async fn send_some(&self, sent: &mut usize) -> io::Result<()> {
         let now = {
@@ -157,11 +183,15 @@ impl Connection {
             let mut slices = SmallVec::<[IoSlice<'_>; IOV_MAX]>::new();
             let mut bytes = 0;
             for (place, frame) in out.iter().enumerate() {
-                if place > 0 && (slices.len() + 8 > IOV_MAX || bytes > SEND_BYTES_MAX) {
+                let enough = slices.len() + 8 > IOV_MAX || bytes > SEND_BYTES_MAX;
+                if place > 0 && (enough || frame.not_before > Timestamp::default()) {
                     break;
                 }
                 frame.slices(if place == 0 { *sent } else { 0 }, &mut slices);
                 bytes += frame.len;
+                if frame.last {
+                    break;
+                }
             }
             slices.truncate(IOV_MAX);
             let flags = rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL;
@@ -193,7 +223,9 @@ impl Connection {
             let mut slices = SmallVec::<[IoSlice<'_>; IOV_MAX]>::new();
             out[0].slices(sent, &mut slices);
             let mut stream = self.stream.borrow_mut();
-            Pin::new(&mut *stream).poll_write(cx, &slices[0])
+            // A last frame may have no bytes.
+            let Some(first) = slices.first() else { return Poll::Ready(Ok(0)) };
+            Pin::new(&mut *stream).poll_write(cx, first)
         })
         .await
     }
@@ -207,7 +239,10 @@ impl Connection {
             }
             *sent -= first.len;
             self.set_out_bytes(self.out_bytes.get() - first.len);
-            out.pop_front();
+            let gone = out.pop_front();
+            if gone.is_some_and(|frame| frame.last) {
+                return self.close();
+            }
         }
     }
 }

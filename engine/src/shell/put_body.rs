@@ -16,7 +16,7 @@ use hedgerow_wire::stream::{Progress, PutStream};
 use hedgerow_wire::time::Timestamp;
 use hedgerow_wire::{Code, ObjectChecksum};
 
-use super::bodies::{BodyBuffer, Full, Held};
+use super::bodies::{BodyBuffer, Full, Held, WholeBody};
 use super::clock;
 use super::core::Core;
 use super::home::StripeBytes;
@@ -43,10 +43,14 @@ impl Stripe {
         self.code.part_len(len) * self.code.k()
     }
 
-    /// The place for some of the next `remaining` bytes of a frame's body.
-    fn room(&mut self, remaining: usize) -> Result<&mut [u8], Full> {
+    /// Has some of the next `remaining` bytes of a frame's body received by `read`.
+    fn receive(
+        &mut self,
+        remaining: usize,
+        read: impl FnOnce(&mut [u8]) -> Poll<io::Result<usize>>,
+    ) -> Result<Poll<io::Result<usize>>, Full> {
         let (want, padded_len) = (remaining.min(self.left()), self.padded_len(self.len_max));
-        self.buffer.room(want, padded_len)
+        self.buffer.receive(want, padded_len, read)
     }
 
     /// Takes the first of `bytes`, and says how many.
@@ -57,13 +61,13 @@ impl Stripe {
     }
 
     /// The stripe as it is written, when it is complete (or the last one, which may be shorter).
-    fn finish(self, header: &FrameHeader) -> (StripeBytes, Held) {
+    fn finish(self, header: &FrameHeader) -> Result<(StripeBytes, Held), Full> {
         let len = self.buffer.filled();
         let sole_frame = header.offset == self.start && len == header.body_len as usize;
-        let checksum = if sole_frame { header.body_checksum } else { crc32c(self.buffer.as_slice()) };
         let (padded_len, code) = (self.padded_len(len), self.code);
-        let (data, held) = self.buffer.into_bytes(padded_len);
-        (StripeBytes { data: Arc::new(data), len, checksum, code }, held)
+        let WholeBody { bytes, held } = self.buffer.into_whole(padded_len)?;
+        let checksum = if sole_frame { header.body_checksum } else { crc32c(&bytes[..len]) };
+        Ok((StripeBytes { data: Arc::new(bytes), len, checksum, code }, held))
     }
 }
 
@@ -99,10 +103,7 @@ impl PutBody {
     pub fn new(core: &Rc<Core>, header: &FrameHeader) -> Result<Rc<PutBody>, Refusal> {
         let (rules, progress) = PutStream::begin(header, STREAM_CREDIT_INITIAL_BYTES)?;
         let object_len = (!header.has(flags::LEN_UNKNOWN)).then_some(header.object_len);
-        let held_bytes = core.bodies.held_bytes();
-        if held_bytes >= BODY_BYTES_MAX {
-            return Err(too_many_bytes(Full { held_bytes }));
-        }
+        core.bodies.check(BODY_BYTES_MAX).map_err(too_many_bytes)?;
         Ok(Rc::new(PutBody {
             core: core.clone(),
             object_len,
@@ -179,13 +180,7 @@ impl PutBody {
         if !self.wants_bytes() {
             return Poll::Ready(Ok(None));
         }
-        let received = self.fill(|stripe| {
-            let received = read(stripe.room(remaining)?);
-            if let Poll::Ready(Ok(count)) = received {
-                stripe.buffer.advance(count);
-            }
-            Ok(received)
-        });
+        let received = self.fill(|stripe| stripe.receive(remaining, read));
         received.map_or(Poll::Ready(Ok(None)), |received| received.map_ok(Some))
     }
 
@@ -231,26 +226,35 @@ impl PutBody {
         if !self.wants_bytes() {
             return;
         }
-        for stripe in self.unverified.borrow_mut().drain(..) {
-            let (stripe, held) = stripe.finish(header);
-            self.push(Event::Stripe(stripe, held));
-        }
-        match self.progress.get() {
-            Progress::More => {}
-            Progress::Aborted => self.abort(),
-            Progress::End { object_len } => {
-                self.push_last(object_len, header);
+        let full_ones = self.unverified.take();
+        let pushed = full_ones.into_iter().try_for_each(|stripe| self.push_stripe(stripe, header));
+        let pushed = pushed.and_then(|()| match self.progress.get() {
+            Progress::End { object_len } => self.push_last(object_len, header),
+            Progress::More | Progress::Aborted => Ok(()),
+        });
+        match (pushed, self.progress.get()) {
+            // It was let go meanwhile: others needed the room.
+            (Err(full), _) => self.refuse(too_many_bytes(full)),
+            (Ok(()), Progress::More) => {}
+            (Ok(()), Progress::Aborted) => self.abort(),
+            (Ok(()), Progress::End { object_len }) => {
                 self.ended.set(true);
                 self.push(Event::End(object_len, header.object_checksum));
             }
         }
     }
 
+    fn push_stripe(&self, stripe: Stripe, header: &FrameHeader) -> Result<(), Full> {
+        let (stripe, held) = stripe.finish(header)?;
+        self.push(Event::Stripe(stripe, held));
+        Ok(())
+    }
+
     /// What is left when the body ends: a stripe that is not full, or that of an empty object.
-    fn push_last(&self, object_len: u64, header: &FrameHeader) {
+    fn push_last(&self, object_len: u64, header: &FrameHeader) -> Result<(), Full> {
         let last = self.stripe.borrow_mut().take().filter(|stripe| stripe.buffer.filled() > 0);
         if last.is_none() && object_len > 0 {
-            return;
+            return Ok(());
         }
         let mut stripe = last.unwrap_or_else(|| self.new_stripe());
         if self.striped.get() == 0 {
@@ -258,8 +262,7 @@ impl PutBody {
             let settings = &self.core.shared.settings;
             stripe.code = settings.code.for_stripe(stripe.buffer.filled(), settings.min_part);
         }
-        let (stripe, held) = stripe.finish(header);
-        self.push(Event::Stripe(stripe, held));
+        self.push_stripe(stripe, header)
     }
 
     /// The receiver's side of the stream's credit grows by `len` bytes; whether the client is to know.

@@ -12,11 +12,12 @@ use hedgerow_wire::part::{PartKind, PartMeta, RecordName};
 use hedgerow_wire::time::Timestamp;
 use hedgerow_wire::{Key, Record};
 
-use super::bodies::BodyBuffer;
+use super::bodies::WholeBody;
 use super::buffers::PartBytes;
 use super::clock;
 use super::connection::{Connection, Request};
 use super::control;
+use super::faults;
 use super::home::{Call, InMemory, Pieces, ReadCall, RecordReply, Reply};
 use super::limits::STREAM_STRIPES_AHEAD;
 use super::outgoing::Body;
@@ -29,7 +30,7 @@ pub async fn serve(
     request: Rc<Request>,
     header: FrameHeader,
     key: Option<Key>,
-    body: BodyBuffer,
+    body: WholeBody,
     started: Timestamp,
 ) {
     let op = header.op;
@@ -41,9 +42,9 @@ pub async fn serve(
                 control::stat(&connection, &header, read_call(&header, key, started)).await
             }
             (Op::Stats, _) => control::stats(&connection, &header).await,
-            (Op::Fault, _) => control::fault(&connection, &header, body.as_slice()).await,
+            (Op::Fault, _) => faults::requests::answer(&connection, &header, &body.bytes).await,
             (Op::Verify, _) => {
-                control::verify(&connection, &header, body.as_slice(), header.deadline(started)).await
+                control::verify(&connection, &header, &body.bytes, header.deadline(started)).await
             }
             (_, key) => member::serve(&connection, &request, &header, key.as_ref(), body, started).await,
         }

@@ -13,7 +13,7 @@ use super::buffers::{DeviceBuffer, DmaBuffers};
 use super::clock;
 use super::core::Core;
 use super::device::{Device, DeviceEffect};
-use super::faults::{Faults, Verdict};
+use super::faults::{self, Faults};
 use super::limits::HOUSEKEEPING;
 use super::message::ShardRequest;
 use super::stages::{self, Stage};
@@ -105,7 +105,7 @@ impl Shard {
         self.dirty.set(true);
     }
 
-    /// Notes that records were used; returns those that are not held.
+    /// Notes that records were used; returns those of which nothing as new is held.
     pub fn touch(&self, touches: &[PartTouch]) -> Vec<PartTouch> {
         let _stage = stages::enter(Stage::Index);
         let mut store = self.store.borrow_mut();
@@ -215,7 +215,7 @@ impl Shard {
         let watched = self.watch(&operation);
         let (shard, core) = (self.clone(), core.clone());
         core.clone().spawn(stages::within(Stage::Device, async move {
-            let (io, result) = shard.perform(operation).await;
+            let (io, result) = faults::perform(&shard.faults, &shard.device, operation).await;
             drop(watched);
             {
                 let _stage = stages::enter(Stage::Verify);
@@ -244,7 +244,7 @@ impl Shard {
 
     async fn perform_outside(self: &Rc<Self>, operation: DeviceEffect) -> IoResult<DmaBuffers> {
         let _watched = self.watch(&operation);
-        self.perform(operation).await.1
+        faults::perform(&self.faults, &self.device, operation).await.1
     }
 
     /// An operation is under way until what this gives is dropped.
@@ -253,36 +253,6 @@ impl Shard {
         self.begun.set(number + 1);
         self.under_way.borrow_mut().insert(number, operation.name());
         Watched { shard: self.clone(), number }
-    }
-
-    async fn perform(&self, operation: DeviceEffect) -> (IoId, IoResult<DmaBuffers>) {
-        let write = matches!(operation, DeviceEffect::Write { .. });
-        let verdict = self.faults.borrow_mut().judge(write, clock::timestamp());
-        if verdict == Verdict::default() {
-            return self.device.perform(operation).await;
-        }
-        if verdict.vanish {
-            std::future::pending::<()>().await;
-        }
-        if !verdict.delay.is_zero() {
-            glommio::timer::sleep(verdict.delay).await;
-        }
-        if let Some(code) = verdict.error {
-            let error = IoError::from_os(code);
-            return match operation {
-                DeviceEffect::Read { io, .. } => (io, IoResult::Read(Err(error))),
-                other => (other.io(), IoResult::Done(Err(error))),
-            };
-        }
-        match self.device.perform(operation).await {
-            (io, IoResult::Read(Ok(buffer))) if verdict.damage => {
-                let mut bytes = buffer.as_ref().to_vec();
-                let middle = bytes.len() / 2;
-                bytes[middle] ^= 0x10;
-                (io, IoResult::Read(Ok(DeviceBuffer::Damaged(Rc::new(bytes)))))
-            }
-            other => other,
-        }
     }
 }
 

@@ -19,6 +19,7 @@ use super::layout::{
 };
 use super::store::{Request, Store, upper_bound};
 use super::{Buffers, Payload, Token};
+use crate::mistakes::{Mistake, planted};
 
 /// Shortest buffer of a batch, in bytes.
 const BATCH_LEN_MIN: u32 = 64 << 10;
@@ -114,7 +115,11 @@ impl<D: Buffers> Store<D> {
         let meta = &write.meta;
         let (hash, record) = (meta.key_hash(), meta.record);
         match self.order(hash, record, meta.version) {
-            Order::Older(version) => self.answer(token, PartAnswer::Superseded { version }),
+            Order::Older(version)
+                if !(planted(Mistake::RepairOverNewer) && write.purpose == WritePurpose::Repair) =>
+            {
+                self.answer(token, PartAnswer::Superseded { version });
+            }
             Order::Held => self.acknowledge_held(token, write.ack),
             Order::UnderWay(batch) => self.join(token, write, hash, batch),
             Order::Ask(entry) => self.write_after_head(token, write, payload, entry),
@@ -126,7 +131,7 @@ impl<D: Buffers> Store<D> {
                 self.answer(token, PartAnswer::Superseded { version: self.forgotten_through });
             }
             // A repair of a damaged part too, whatever was forgotten: of its record nothing newer was held.
-            Order::Newer | Order::Damaged => self.append_write(token, write, hash, payload),
+            Order::Newer | Order::Damaged | Order::Older(_) => self.append_write(token, write, hash, payload),
         }
     }
 
@@ -374,6 +379,7 @@ impl<D: Buffers> Store<D> {
     /// contents table.
     fn slab_takes(&self, end: u32) -> bool {
         let appended = self.growing.last().map_or(0, |growing| growing.appended);
+        let end = if planted(Mistake::SlabEnd) { end - BLOCK_LEN as u32 } else { end };
         contents_start(self.slabs.slab_len(), appended + 1).is_some_and(|limit| end <= limit)
     }
 

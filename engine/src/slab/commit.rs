@@ -13,6 +13,7 @@ use super::append::{Growing, Sealing, index_entry};
 use super::layout::{BLOCK_LEN, CONTENTS_ENTRY_LEN, ContentsEntry, SlabTrailer, align_block, contents_start};
 use super::store::{Io, Store};
 use super::{Buffers, Effect, IoError, Token};
+use crate::mistakes::{Mistake, planted};
 
 /// Batches under way at a time: the second one hides the first one's latency when both are full.
 pub(super) const BATCHES_IN_FLIGHT_MAX: usize = 2;
@@ -103,6 +104,10 @@ impl<D: Buffers> Store<D> {
     /// Closes the filling batch: it takes no more parts.
     pub(super) fn close_filling(&mut self) {
         let Some(mut batch) = self.filling.take() else { return };
+        if batch.used == 0 {
+            // Begun for a write that waited, and was overtaken meanwhile.
+            return;
+        }
         let (used, len) = (batch.used as usize, align_block(batch.used) as usize);
         batch.writable_mut()[used..len].fill(0);
         if let BatchBuffer::Filling(buffer) = std::mem::replace(&mut batch.buffer, BatchBuffer::Between) {
@@ -213,7 +218,9 @@ impl<D: Buffers> Store<D> {
                 match (written, stored) {
                     (false, _) => self.finish_write(waiter.token, PartAnswer::Failed),
                     (true, false) => self.finish_write(waiter.token, PartAnswer::Overloaded),
-                    (true, true) if waiter.ack == AckLevel::Synced => self.flusher.waiting.push(waiter.token),
+                    (true, true) if waiter.ack == AckLevel::Synced && !planted(Mistake::SyncedUnflushed) => {
+                        self.flusher.waiting.push(waiter.token);
+                    }
                     (true, true) => self.finish_write(waiter.token, PartAnswer::Stored),
                 }
             }

@@ -19,6 +19,7 @@ use super::read::{verify_head, verify_payload};
 use super::store::{Io, Store, upper_bound};
 use super::table::{TAIL_LEN, Tail, parse_contents, parse_tail};
 use super::{Buffers, Effect, EvictedPart, IoError};
+use crate::mistakes::{Mistake, planted};
 
 /// A slab on its way out.
 pub(super) struct Eviction {
@@ -334,6 +335,9 @@ impl<D: Buffers> Store<D> {
         if !evicted.is_empty() {
             self.out.push_back(Effect::Evicted(evicted));
         }
+        if planted(Mistake::ReusedTooSoon) {
+            return self.slab_left();
+        }
         let generation = self.slabs.generation(slab);
         if self.persist.is_none() {
             self.start_persist(Purpose::Evict, generation);
@@ -344,6 +348,7 @@ impl<D: Buffers> Store<D> {
     pub(super) fn slab_left(&mut self) {
         let Some(eviction) = self.eviction.take() else { panic!("no slab is being let go") };
         self.slabs.leave(eviction.slab);
+        self.counters.slabs_left_read += u64::from(self.slabs.readers(eviction.slab) != 0);
         self.free_if_unread(eviction.slab);
     }
 }

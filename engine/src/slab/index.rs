@@ -243,10 +243,17 @@ impl Index {
         there
     }
 
-    /// Marks the record as used; whether the index has it.
-    pub fn touch(&mut self, hash: KeyHash, record: Record) -> bool {
-        let at = self.find(&self.probe(hash, record));
-        at.map(|at| self.slot_mut(at).set_touched()).is_some()
+    /// Marks the record as used, if the index has it of a version that is not older than `hlc` (near
+    /// [`Index::highest_hlc`]); whether it has.
+    pub fn touch(&mut self, hash: KeyHash, record: Record, hlc: u64) -> bool {
+        let highest_hlc = self.highest_hlc;
+        let Some(at) = self.find(&self.probe(hash, record)) else { return false };
+        let slot = self.slot_mut(at);
+        let as_new = slot.unpack(highest_hlc).hlc >= hlc;
+        if as_new {
+            slot.set_touched();
+        }
+        as_new
     }
 
     /// Whether the record was marked as used; the mark is cleared.

@@ -32,6 +32,8 @@ mod close;
 mod commit;
 mod config;
 mod damage;
+#[cfg(any(test, feature = "sim"))]
+pub(crate) mod device;
 mod evict;
 mod exact;
 mod format;

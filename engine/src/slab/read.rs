@@ -18,6 +18,7 @@ use super::index::Entry;
 use super::layout::{BLOCK_LEN, ContentsEntry, block_start};
 use super::store::{Io, Request, Store, upper_bound};
 use super::{Buffers, Effect, IoError, IoId, Payload, Token};
+use crate::mistakes::{Mistake, planted};
 
 /// Blocks that hold any part head, wherever in a block it starts.
 const HEAD_BLOCKS: u16 =
@@ -68,7 +69,9 @@ pub(super) fn verify_payload(
     let start = at + head.head_len;
     let range = start..start + head.payload_len as usize;
     match bytes.get(range.clone()) {
-        Some(payload) if crc32c(payload) == head.payload_checksum => Ok(range),
+        Some(payload) if planted(Mistake::PayloadUnchecked) || crc32c(payload) == head.payload_checksum => {
+            Ok(range)
+        }
         _ => Err(Fault::Payload),
     }
 }
@@ -435,6 +438,7 @@ fn standing(held: Version, version: Version) -> Standing {
     match held.cmp(&version) {
         Ordering::Less => Standing::Older,
         Ordering::Equal => Standing::Same,
+        Ordering::Greater if planted(Mistake::ConfirmIgnoresVersion) => Standing::Same,
         Ordering::Greater => Standing::Newer,
     }
 }

@@ -1,6 +1,6 @@
 //! Opening a device, slab by slab: which ones hold something, and what.
 
-use hedgerow_wire::part::decode_part_head;
+use hedgerow_wire::part::{PartKind, decode_part_head};
 
 use super::append::{Growing, index_entry};
 use super::commit::{BATCHES_IN_FLIGHT_MAX, encode_contents};
@@ -13,6 +13,7 @@ use super::scan::Scanner;
 use super::superblock::Superblock;
 use super::table::{TAIL_LEN, Tail, parse_contents, parse_tail};
 use super::{Buffers, Effect, IoError};
+use crate::mistakes::{Mistake, planted};
 
 /// Bytes of a slab that are read to learn its generation: the header, and the head of its first part.
 const FIRST_LEN: usize = 2 * BLOCK_LEN;
@@ -178,7 +179,8 @@ impl<D: Buffers> Opening<D> {
         for part in entries {
             self.highest = self.highest.max(part.version);
             let held = index.get(part.hash, part.record, index.highest_hlc());
-            if held.is_some_and(|held| held.hlc > part.version.hlc) {
+            let passed_over = part.kind == PartKind::Tombstone && planted(Mistake::TombstonesForgotten);
+            if passed_over || held.is_some_and(|held| held.hlc > part.version.hlc) {
                 continue;
             }
             if index.insert(part.hash, part.record, &index_entry(slab, part)).is_err() {

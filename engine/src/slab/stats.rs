@@ -57,6 +57,8 @@ pub struct StoreStats {
     pub superblock_writes: u64,
     /// Slabs let go.
     pub slabs_evicted: u64,
+    /// Of these, those that were read when they were let go, and could not be written to before that was over.
+    pub slabs_left_read: u64,
     /// Parts let go to make room.
     pub parts_evicted: u64,
     /// Young tombstones let go because a slab's share for reinsertion was used up.

@@ -21,6 +21,7 @@ use super::read::ReadOp;
 use super::slabs::{SlabState, Slabs};
 use super::superblock::Superblock;
 use super::{Buffers, Effect, IoError, IoId, IoResult, Payload, StoreConfig, StoreStats, Token};
+use crate::mistakes::{Mistake, planted};
 
 /// A hash map whose hasher has no randomness: keys are either the store's own numbers, or hashed already.
 pub(super) type Map<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
@@ -200,9 +201,11 @@ impl<D: Buffers> Store<D> {
         PartAnswer::Dropped
     }
 
-    /// Notes that a record was used; `false` if it is not held.
+    /// Notes that a record was used; `false` if nothing as new is held or under way.
     pub fn touch(&mut self, touch: &PartTouch) -> bool {
-        self.index.touch(touch.hash, touch.record) || self.pending.contains_key(&(touch.hash, touch.record))
+        let under_way = || self.pending.get(&(touch.hash, touch.record));
+        self.index.touch(touch.hash, touch.record, touch.hlc)
+            || under_way().is_some_and(|pending| pending.newest.hlc >= touch.hlc)
     }
 
     /// Whether a request under `token` was taken and not answered.
@@ -378,7 +381,7 @@ impl<D: Buffers> Store<D> {
 
     /// Frees a slab that holds nothing, once nobody reads it.
     pub(super) fn free_if_unread(&mut self, slab: u32) {
-        if self.slabs.readers(slab) != 0 {
+        if self.slabs.readers(slab) != 0 && !planted(Mistake::PinIgnored) {
             return;
         }
         if !self.config.discard {

@@ -1,8 +1,6 @@
 //! A small world for tests of the store: a device in memory whose operations complete in any order, can
 //! fail, tear and be cut off by a crash; and a store on it, driven by hand.
 
-mod device;
-
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -16,30 +14,9 @@ use hedgerow_wire::{AckLevel, Code, Key, Namespace, ObjectChecksum, Record, Vers
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use super::layout::BLOCK_LEN;
-use super::{Buffers, Effect, EvictedPart, OpenError, Opening, Payload, Store, StoreConfig, Token};
+use super::{Effect, EvictedPart, OpenError, Opening, Payload, Store, StoreConfig, Token};
 
-pub(crate) const EIO: i32 = 5;
-
-pub(crate) use device::{Crash, Device, Op};
-
-/// Buffers on the heap; fresh ones hold garbage.
-#[derive(Default)]
-pub(crate) struct TestBuffers;
-
-impl Buffers for TestBuffers {
-    type Write = Vec<u8>;
-    type Read = Rc<[u8]>;
-    fn alloc(&mut self, len: usize) -> Vec<u8> {
-        assert!(len > 0 && len.is_multiple_of(BLOCK_LEN), "a buffer of {len} bytes");
-        vec![0xa5; len]
-    }
-    fn freeze(&mut self, mut write: Vec<u8>, len: usize) -> Rc<[u8]> {
-        assert!(len.is_multiple_of(BLOCK_LEN) && len <= write.len());
-        write.truncate(len);
-        Rc::from(write)
-    }
-}
+pub(crate) use super::device::{Crash, Device, EIO, HeapBuffers, Op};
 
 pub(crate) type Answer = PartAnswer<Payload<Rc<[u8]>>>;
 
@@ -47,7 +24,7 @@ pub(crate) type Answer = PartAnswer<Payload<Rc<[u8]>>>;
 pub(crate) struct World {
     pub(crate) config: StoreConfig,
     pub(crate) device: Device,
-    pub(crate) store: Option<Store<TestBuffers>>,
+    pub(crate) store: Option<Store<HeapBuffers>>,
     pub(crate) now: Now,
     pub(crate) answers: HashMap<Token, Answer>,
     pub(crate) evicted: Vec<EvictedPart>,
@@ -124,13 +101,13 @@ impl World {
         Ok(progress)
     }
 
-    pub(crate) fn begin_open(&mut self) -> Opening<TestBuffers> {
+    pub(crate) fn begin_open(&mut self) -> Opening<HeapBuffers> {
         let snapshot = self.snapshot.take().map(|bytes| Box::new(bytes) as Box<dyn AsRef<[u8]>>);
-        Opening::new(self.config.clone(), TestBuffers, snapshot, self.now)
+        Opening::new(self.config.clone(), HeapBuffers::default(), snapshot, self.now)
     }
 
     /// Completes one operation of an opening; whether there was one.
-    pub(crate) fn step_open(&mut self, opening: &mut Opening<TestBuffers>) -> bool {
+    pub(crate) fn step_open(&mut self, opening: &mut Opening<HeapBuffers>) -> bool {
         while let Some(effect) = opening.poll() {
             assert!(self.device.take(effect).is_none(), "an opening only uses the device");
         }
@@ -148,7 +125,7 @@ impl World {
         }
     }
 
-    pub(crate) fn store(&mut self) -> &mut Store<TestBuffers> {
+    pub(crate) fn store(&mut self) -> &mut Store<HeapBuffers> {
         self.store.as_mut().expect("the store is open")
     }
 
@@ -297,7 +274,11 @@ impl World {
     }
 
     pub(crate) fn touch(&mut self, name: &RecordName) -> bool {
-        self.store().touch(&PartTouch { hash: name.hash, record: name.record })
+        self.touch_version(name, Version::ZERO)
+    }
+
+    pub(crate) fn touch_version(&mut self, name: &RecordName, version: Version) -> bool {
+        self.store().touch(&PartTouch { hash: name.hash, record: name.record, hlc: version.hlc })
     }
 
     /// A version of this moment, `n` units of its clock later.
@@ -324,7 +305,7 @@ pub(crate) fn part(name: &RecordName, version: Version, len: u32) -> PartMeta {
         key: name.key.clone(),
         record: name.record,
         version,
-        object_len: u64::from(len),
+        object_len: if object { u64::from(len) } else { PartMeta::OBJECT_LEN_UNKNOWN },
         object_checksum: ObjectChecksum::NONE,
         stripe_len: len,
         stripe_size: 1 << 20,

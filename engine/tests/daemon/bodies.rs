@@ -1,5 +1,7 @@
 //! Bodies that begin and do not end: what they hold is bounded, and given back.
 
+use std::time::Duration;
+
 use hedgerow_client::{Client, Error};
 use hedgerow_wire::frame::{FrameHeader, Op, Status};
 
@@ -85,8 +87,6 @@ async fn parts_that_do_not_end_are_bounded() {
         let grown = grown_mib(&daemon, before);
         println!("round {round}: {grown} MiB more for {PARTS} parts");
         assert!(grown < 400, "round {round}: {grown} MiB");
-        let full = client.put("refused", content(3, MIB as usize)).await;
-        assert!(matches!(full, Err(Error::Overloaded { .. })), "{full:?}");
         // Reads and questions still pass.
         assert_eq!(client.get("bystander").await.unwrap().unwrap().bytes, content(1, 100_000));
         for mut raw in held {
@@ -100,6 +100,49 @@ async fn parts_that_do_not_end_are_bounded() {
         client.put("after", content(2, 100_000)).await.unwrap();
         println!("round {round}: {} MiB more after they are gone", grown_mib(&daemon, before));
     }
+}
+
+/// Bodies that fill all of the room, and stop: others that come as they should have it, while those wait.
+#[tokio::test]
+async fn a_body_that_comes_in_one_go_finds_room_among_many_that_stop() {
+    const STOPPED: usize = 300;
+    let setup = Setup::new("4+2");
+    let daemon = setup.start();
+    let client = daemon.client().await;
+    let body = content(2, MIB as usize);
+    let put = FrameHeader { object_len: MIB, ..request(Op::Put, 5) };
+    let whole = frame(&put, Some(&key("stopped")), &body);
+    let (some, rest) = whole.split_at(whole.len() / 2);
+    let mut stopped: Vec<Raw> = (0..STOPPED).map(|_| Raw::greeted(daemon.address)).collect();
+    stopped.iter_mut().for_each(|raw| raw.send_bytes(some));
+    eventually("the room is full", || async {
+        (counter(&client, "request_body_bytes").await > 255 * MIB).then_some(())
+    })
+    .await;
+    for number in 0..20 {
+        let key = format!("object {number}");
+        eventually("there is room for a put", || async {
+            let request = client.request().deadline(Duration::from_secs(2));
+            match request.put(&key, content(number, MIB as usize)).await {
+                Ok(_) => Some(()),
+                Err(Error::Overloaded { .. }) => None,
+                Err(error) => panic!("{error}"),
+            }
+        })
+        .await;
+    }
+    let let_go = counter(&client, "request_bodies_let_go").await;
+    // One for each of the stopped ones beyond the room, and for each put.
+    let needed = STOPPED as u64 - 256 + 21;
+    assert!((1..=needed).contains(&let_go), "{let_go} were let go: no more than were needed");
+    // They still have their connections, and those that kept their room are served.
+    let mut refused = 0;
+    for raw in &mut stopped {
+        raw.send_bytes(rest);
+        refused += usize::from(raw.receive().unwrap().header.status == Status::Overloaded);
+    }
+    assert!((let_go as usize..STOPPED / 2).contains(&refused), "{refused} of {STOPPED} were refused");
+    nothing_held(&client).await;
 }
 
 /// The connection stays in the middle of a frame; what came of it is let go with its put.

@@ -3,12 +3,16 @@
 
 use std::time::Duration;
 
-use hedgerow_client::messages::{FaultKind, PartState, ShardState};
+use hedgerow_client::messages::{
+    Fault, FaultInfo, FaultKind, FaultPlace, FaultRequest, PartState, ShardState,
+};
 use hedgerow_client::{Client, Error, ReadPolicy};
+use hedgerow_wire::limits::FAULTS_MAX;
 
 use crate::content::{assert_same, content};
 use crate::harness::{
-    Daemon, Setup, complete, counter, eventually, heal, inject, shard_stats, stall, wait_complete,
+    Daemon, Setup, complete, counter, eventually, heal, inject, inject_at, shard_stats, stall, wait_complete,
+    wait_complete_by,
 };
 
 /// Longer than any test.
@@ -31,6 +35,19 @@ async fn check(client: &Client, what: &str) {
         let object = read.unwrap_or_else(|error| panic!("{what}: {len} bytes: {error}"));
         let object = object.unwrap_or_else(|| panic!("{what}: {len} bytes: gone"));
         assert_same(format!("{what}: {len} bytes"), &object.bytes, &content(len as u64, len));
+    }
+}
+
+/// What too many targets have lost is missing or unavailable; the rest is right.
+async fn check_what_is_left(client: &Client) {
+    for len in LENGTHS {
+        match client.get(format!("object-{len}")).await {
+            Ok(Some(object)) => {
+                assert_same(format!("{len} bytes"), &object.bytes, &content(len as u64, len));
+            }
+            Ok(None) | Err(Error::Unavailable) => {}
+            Err(error) => panic!("{len} bytes: {error}"),
+        }
     }
 }
 
@@ -65,6 +82,17 @@ async fn with_every_pair(setup: Setup, kind: FaultKind, duration: Duration, repa
 #[tokio::test]
 async fn any_two_targets_of_six_stalled() {
     with_every_pair(Setup::new("4+2"), stall(SHORT), LONG, false).await;
+}
+
+#[tokio::test]
+async fn any_two_targets_of_six_delayed() {
+    let uniform = FaultKind::DelayUniform { min_us: 1_000, max_us: 60_000 };
+    for kind in
+        [FaultKind::Delay { delay_us: 30_000 }, FaultKind::DelayExponential { mean_us: 30_000 }, uniform]
+    {
+        let daemon = with_every_pair(Setup::new("4+2"), kind, LONG, false).await;
+        assert!(counter(&daemon.client().await, "fault_hits").await > 0, "{kind:?} has struck nothing");
+    }
 }
 
 #[tokio::test]
@@ -172,15 +200,7 @@ async fn three_targets_damaged_are_one_too_many() {
         inject(&client, shard, FaultKind::Damage, LONG).await;
     }
     for _ in 0..3 {
-        for len in LENGTHS {
-            match client.get(format!("object-{len}")).await {
-                Ok(Some(object)) => {
-                    assert_same(format!("{len} bytes"), &object.bytes, &content(len as u64, len));
-                }
-                Ok(None) | Err(Error::Unavailable) => {}
-                Err(error) => panic!("{len} bytes: {error}"),
-            }
-        }
+        check_what_is_left(&client).await;
     }
     let lost = client.get("object-100000").await;
     assert!(matches!(lost, Ok(None) | Err(Error::Unavailable)), "three of six damaged: {lost:?}");
@@ -188,6 +208,61 @@ async fn three_targets_damaged_are_one_too_many() {
     // What was lost can be written again.
     store(&client).await;
     check(&client, "written again").await;
+}
+
+/// Objects whose writes are torn at these shards, read by a daemon that was started anew on their devices.
+async fn torn(shards: &[u16], killed: bool) -> (Setup, Daemon) {
+    let setup = Setup::new("4+2");
+    let daemon = setup.start();
+    let client = daemon.client().await;
+    client.put("before", content(3, 50_000)).await.unwrap();
+    for &shard in shards {
+        inject(&client, shard, FaultKind::Torn, LONG).await;
+    }
+    store(&client).await;
+    eventually("a write is torn", || async {
+        (counter(&client, "fault_hits").await >= shards.len() as u64).then_some(())
+    })
+    .await;
+    if killed {
+        daemon.kill()
+    } else {
+        daemon.stop()
+    }
+    let daemon = setup.start();
+    (setup, daemon)
+}
+
+#[tokio::test]
+async fn writes_that_two_targets_tear_are_found_and_repaired() {
+    for killed in [false, true] {
+        for pair in [[0, 1], [2, 5], [3, 4]] {
+            let (_setup, daemon) = torn(&pair, killed).await;
+            let client = daemon.client().await;
+            check(&client, &format!("torn at {pair:?}, killed: {killed}")).await;
+            // Parity, too, is found to be torn when it is read.
+            for len in LENGTHS {
+                let all = client.request().read_policy(ReadPolicy::All);
+                wait_complete_by(&client, &all, &format!("object-{len}")).await;
+            }
+            check(&client, &format!("torn at {pair:?} and repaired, killed: {killed}")).await;
+            let before = client.get("before").await.unwrap().unwrap();
+            assert_same("before", &before.bytes, &content(3, 50_000));
+        }
+    }
+}
+
+#[tokio::test]
+async fn writes_that_three_targets_tear_are_right_or_missing() {
+    for killed in [false, true] {
+        let (_setup, daemon) = torn(&[0, 1, 2], killed).await;
+        let client = daemon.client().await;
+        check_what_is_left(&client).await;
+        let lost = client.get("object-1048576").await;
+        assert!(matches!(lost, Ok(None) | Err(Error::Unavailable)), "three of six torn: {lost:?}");
+        store(&client).await;
+        check(&client, "written again").await;
+    }
 }
 
 /// A write that one target misses is acknowledged, and completed later.
@@ -259,8 +334,53 @@ async fn a_read_that_cannot_be_confirmed_says_so_and_a_strict_one_is_a_miss() {
 }
 
 #[tokio::test]
+async fn every_kind_is_listed_as_it_was_injected_and_counted_in_the_stats() {
+    let setup = Setup::new("1+1").two_cores();
+    let daemon = setup.start();
+    let client = daemon.client().await;
+    let mut wanted = Vec::new();
+    for info in FaultInfo::ALL {
+        let kind = [(0, 0), (7, 0), (3, 5)].iter().find_map(|&(least, most)| info.kind(least, most)).unwrap();
+        let elsewhere = FaultPlace::Peer("192.0.2.1:0".parse().unwrap());
+        for place in [FaultPlace::Shard(1), elsewhere].into_iter().filter(|place| place.takes(kind)) {
+            let fault = Fault { place, kind, share_ppm: 1, duration_ms: 300_000 };
+            let answer = client.fault(&FaultRequest::Inject(fault)).await.unwrap();
+            wanted.push((answer.id, fault));
+        }
+    }
+    let listed = client.fault(&FaultRequest::List).await.unwrap().faults;
+    // A stall may have ended.
+    wanted.retain(|(_, fault)| !matches!(fault.kind, FaultKind::Stall { .. }));
+    let found = listed.iter().filter(|active| !matches!(active.fault.kind, FaultKind::Stall { .. }));
+    let found: Vec<_> = found.map(|active| (active.id, active.fault)).collect();
+    assert_eq!(found, wanted);
+    assert!(listed.iter().all(|active| (1..=300_000).contains(&active.remaining_ms)), "{listed:?}");
+    eventually("the stats count them", || async {
+        (counter(&client, "faults_active").await == wanted.len() as u64).then_some(())
+    })
+    .await;
+    client.fault(&FaultRequest::ClearAll).await.unwrap();
+    assert_eq!(counter(&client, "faults_active").await, 0);
+}
+
+#[tokio::test]
+async fn so_many_faults_and_no_more() {
+    let setup = Setup::new("1+1");
+    let daemon = setup.start();
+    let client = daemon.client().await;
+    let place = |number: usize| [FaultPlace::Shard(0), FaultPlace::Connections][number % 2];
+    for number in 0..FAULTS_MAX {
+        inject_at(&client, place(number), FaultKind::Delay { delay_us: 1 }, 1, LONG).await;
+    }
+    let more = inject_result(&client, 0).await;
+    assert!(matches!(&more, Err(Error::BadRequest { message }) if message.contains("64 faults")), "{more:?}");
+    assert_eq!(client.fault(&FaultRequest::List).await.unwrap().faults.len(), FAULTS_MAX);
+    client.fault(&FaultRequest::ClearAll).await.unwrap();
+    inject_result(&client, 0).await.unwrap();
+}
+
+#[tokio::test]
 async fn faults_end_by_themselves_are_listed_and_can_be_refused() {
-    use hedgerow_client::messages::FaultRequest;
     let setup = Setup::new("1+1");
     let daemon = setup.start();
     let client = daemon.client().await;
@@ -286,7 +406,6 @@ async fn faults_end_by_themselves_are_listed_and_can_be_refused() {
 }
 
 async fn inject_result(client: &Client, shard: u16) -> hedgerow_client::Result<()> {
-    use hedgerow_client::messages::{Fault, FaultPlace, FaultRequest};
     let place = FaultPlace::Shard(shard);
     let fault = Fault { place, kind: FaultKind::Error, share_ppm: 1_000_000, duration_ms: 1000 };
     client.fault(&FaultRequest::Inject(fault)).await.map(drop)

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use hedgerow_client::messages::{
     Fault, FaultKind, FaultPlace, FaultRequest, PartState, ShardState, ShardStats, StatAnswer, StatsAnswer,
 };
-use hedgerow_client::{Client, Code};
+use hedgerow_client::{Client, Code, Request};
 use tempfile::TempDir;
 
 /// Only a hang takes so long.
@@ -343,8 +343,18 @@ pub fn eventually<T, F: Future<Output = Option<T>>>(
 
 /// Injects a fault into every operation of a shard.
 pub async fn inject(client: &Client, shard: u16, kind: FaultKind, duration: Duration) -> u64 {
-    let duration_ms = duration.as_millis() as u32;
-    let fault = Fault { place: FaultPlace::Shard(shard), kind, share_ppm: Fault::SHARE_ALL_PPM, duration_ms };
+    inject_at(client, FaultPlace::Shard(shard), kind, Fault::SHARE_ALL_PPM, duration).await
+}
+
+/// Injects a fault into a share of what is done in a place.
+pub async fn inject_at(
+    client: &Client,
+    place: FaultPlace,
+    kind: FaultKind,
+    share_ppm: u32,
+    duration: Duration,
+) -> u64 {
+    let fault = Fault { place, kind, share_ppm, duration_ms: duration.as_millis() as u32 };
     client.fault(&FaultRequest::Inject(fault)).await.unwrap().id
 }
 
@@ -390,11 +400,16 @@ pub fn complete(stat: &StatAnswer) -> bool {
 
 /// Waits until every part of an object is where it belongs.
 pub async fn wait_complete(client: &Client, key: &str) {
+    wait_complete_by(client, &client.request(), key).await;
+}
+
+/// The same, with reads of this kind: what is missing is found by those that ask for it.
+pub async fn wait_complete_by(client: &Client, reads: &Request, key: &str) {
     let mut last = None;
     let begun = Instant::now();
     while begun.elapsed() < BOUND {
         // A read finds what is missing.
-        let _ = client.get(key).await;
+        let _ = reads.get(key).await;
         match client.stat(key).await {
             Ok(Some(stat)) if complete(&stat) => return,
             other => last = Some(other),

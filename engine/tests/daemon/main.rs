@@ -10,6 +10,7 @@
 #![allow(clippy::unwrap_used)] // what fails here fails the test
 #![allow(clippy::print_stdout)] // seeds and counts are for whoever reads the test's output
 
+mod answers;
 mod bad_input;
 mod batches;
 mod bodies;
@@ -29,10 +30,12 @@ mod parts;
 mod raw;
 mod replaced;
 mod semantics;
+mod service;
 mod settings;
 mod sizes;
 mod startup;
 mod stat;
 mod stop;
 mod stuck;
+mod versions;
 mod write_through;

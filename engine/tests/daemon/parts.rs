@@ -247,8 +247,8 @@ async fn touches_are_not_answered_and_wrong_part_messages_are() {
     let part = meta("part", version(-10), 1, code(), 5000);
     assert_eq!(link.write(1, &part, WritePurpose::Put, &content(1, 5000)), PartAnswer::Stored);
     let touches = [
-        PartTouch { hash: part.key_hash(), record: part.record },
-        PartTouch { hash: key("absent").hash(SPACE), record: Record::OBJECT },
+        PartTouch { hash: part.key_hash(), record: part.record, hlc: part.version.hlc },
+        PartTouch { hash: key("absent").hash(SPACE), record: Record::OBJECT, hlc: part.version.hlc },
     ];
     link.raw.send(&FrameHeader::request(Op::Touch, 5), None, &encode_touch(1, &touches));
     link.raw.send(&FrameHeader::request(Op::Touch, 6), None, &encode_touch(99, &touches));
@@ -284,4 +284,48 @@ async fn touches_are_not_answered_and_wrong_part_messages_are() {
         (counter(&client, "requests_under_way").await == 1).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn parts_whose_lengths_contradict_each_other_are_refused() {
+    let setup = Setup::new("2+1");
+    let (_daemon, mut link) = started(&setup);
+    let right = meta("part", version(-10), 1, code(), 5000);
+    let payload = content(1, 5000);
+    let (stripe, head) = (Record::stripe(0), PartKind::Head);
+    let of_stripe = PartMeta { kind: PartKind::Stripe, record: stripe, ..right.clone() };
+    let contradictions = [
+        ("an object that is not its sole stripe", PartMeta { object_len: 9_999, ..right.clone() }),
+        ("a sole stripe that is larger than a stripe", PartMeta { stripe_size: 9_999, ..right.clone() }),
+        ("a stripe of another length than its object leaves", PartMeta { object_len: 20_000, ..of_stripe }),
+        (
+            "a payload of another length than the stripe's",
+            PartMeta { stripe_len: 20_000, object_len: 20_000, ..right.clone() },
+        ),
+        (
+            "a payload of another length than the code's",
+            PartMeta { code: Code::new(4, 1).unwrap(), ..right.clone() },
+        ),
+        ("a number beyond the code", PartMeta { part: 3, ..right.clone() }),
+        ("a head with a stripe", PartMeta { kind: head, code: Code::new(1, 2).unwrap(), ..right.clone() }),
+    ];
+    for (what, meta) in contradictions {
+        let write = PartWrite {
+            meta,
+            ack: AckLevel::Written,
+            purpose: WritePurpose::Put,
+            deadline: Timestamp::NEVER,
+        };
+        let mut body = encode_write_head(1, &write, crc32c(&payload));
+        body.extend_from_slice(&payload);
+        link.raw.send(&part_write(6), None, &body);
+        let answer = link.raw.expect(Op::PartWrite, 6, Status::BadRequest);
+        assert!(!answer.detail().message.is_empty(), "{what}");
+        link.raw.expect_open();
+        for record in [Record::OBJECT, stripe] {
+            let name = PartMeta { record, ..right.clone() };
+            assert!(matches!(link.read(1, &name, None), PartAnswer::Absent { .. }), "{what}");
+        }
+    }
+    assert_eq!(link.write(1, &right, WritePurpose::Put, &payload), PartAnswer::Stored);
 }

@@ -72,6 +72,30 @@ impl Raw {
         self.0.write_all(bytes)
     }
 
+    /// Its own address, as the daemon sees it.
+    pub fn address(&self) -> SocketAddr {
+        self.0.local_addr().unwrap()
+    }
+
+    /// The next bytes.
+    #[track_caller]
+    pub fn receive_exactly(&mut self, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        self.0.read_exact(&mut bytes).unwrap();
+        bytes
+    }
+
+    /// All that comes until the peer has closed.
+    #[track_caller]
+    pub fn receive_all(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        match self.0.read_to_end(&mut bytes) {
+            Ok(_) => bytes,
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => bytes,
+            Err(error) => panic!("the peer does not close: {error}"),
+        }
+    }
+
     /// Nothing more is sent; what comes is still read.
     pub fn end_sending(&self) {
         self.0.shutdown(Shutdown::Write).unwrap();

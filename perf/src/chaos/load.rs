@@ -56,6 +56,10 @@ pub enum Told {
     Paused(usize),
     /// It goes on.
     Continued(usize),
+    /// Its answers are about to be late, spoiled or lost on purpose: its connections may break.
+    Struck(usize),
+    /// They are whole again. What was lost is not waited for.
+    Spared(usize),
     /// A shard is about to lose something for good.
     Harmed(usize, u16),
     /// Every object of a daemon is to be read; the answer is a [`Swept`].
@@ -142,6 +146,7 @@ impl<'a> Generator<'a> {
             sweep: None,
             harm: None,
             down: false,
+            struck: false,
             paused: None,
             pauses: Vec::new(),
         };
@@ -209,9 +214,16 @@ impl<'a> Generator<'a> {
                     }
                 }
                 Ok(Told::Paused(daemon)) => self.members[daemon].paused = Some(now),
-                Ok(Told::Continued(daemon)) => {
-                    if let Some(since) = self.members[daemon].paused.take() {
-                        self.members[daemon].pauses.push((since, now));
+                Ok(Told::Continued(daemon)) => self.members[daemon].goes_on(now),
+                Ok(Told::Struck(daemon)) => {
+                    self.members[daemon].paused = Some(now);
+                    self.members[daemon].struck = true;
+                }
+                Ok(Told::Spared(daemon)) => {
+                    self.members[daemon].goes_on(now);
+                    self.members[daemon].struck = false;
+                    for link in std::mem::take(&mut self.members[daemon].links) {
+                        self.lost(daemon, link, false);
                     }
                 }
                 Ok(Told::Harmed(daemon, shard)) => self.members[daemon].record.harm(shard, now),
@@ -366,7 +378,7 @@ impl<'a> Generator<'a> {
                     Ok(()) => place += 1,
                     Err(error) => {
                         let link = self.members[daemon].links.swap_remove(place);
-                        let expected = self.members[daemon].down;
+                        let expected = self.members[daemon].down || self.members[daemon].struck;
                         if !expected {
                             self.counts.notes.push(format!("daemon {daemon}: a connection broke: {error:#}"));
                         }
@@ -443,10 +455,9 @@ impl<'a> Generator<'a> {
         let timing = match over_ns {
             0 => Timing::InTime,
             _ if member.was_stopped(answer.sent_ns, answer.end_ns) => Timing::Stopped,
-            _ if over_ns <= self.device.longest_ns(answer.sent_ns, answer.end_ns) => Timing::DeviceFull,
-            _ => Timing::Late(over_ns),
+            _ => Timing::Late { over_ns, device_ns: self.device.longest_ns(answer.sent_ns, answer.end_ns) },
         };
-        let harm = member.harm.map_or("any harm", Harm::name);
-        self.counts.answer((daemon, harm), answer, finding, timing);
+        let harm = member.harm.map_or("any harm".to_owned(), Harm::name);
+        self.counts.answer((daemon, &harm), answer, finding, timing);
     }
 }

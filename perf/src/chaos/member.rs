@@ -41,9 +41,11 @@ pub struct Member {
     pub harm: Option<Harm>,
     /// It is killed: a connection that breaks is no wonder.
     pub down: bool,
-    /// Since when it has been stopped by a signal.
+    /// Its answers are struck on purpose: likewise.
+    pub struck: bool,
+    /// Since when it has been stopped by a signal, or its answers have been struck.
     pub paused: Option<u64>,
-    /// When it was stopped by a signal, from and to.
+    /// When that was so, from and to.
     pub pauses: Vec<(u64, u64)>,
 }
 
@@ -66,7 +68,12 @@ impl Member {
         }
     }
 
-    /// Whether it was stopped by a signal within this time.
+    /// It is no longer stopped, or its answers are no longer struck.
+    pub fn goes_on(&mut self, now: u64) {
+        self.pauses.extend(self.paused.take().map(|since| (since, now)));
+    }
+
+    /// Whether it was stopped by a signal, or its answers were struck, within this time.
     pub fn was_stopped(&self, from_ns: u64, to_ns: u64) -> bool {
         self.paused.is_some_and(|since| since <= to_ns)
             || self.pauses.iter().any(|(begin, end)| *begin <= to_ns && *end >= from_ns)

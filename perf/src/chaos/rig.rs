@@ -38,8 +38,6 @@ const RUN_BYTES: usize = 64 << 10;
 const STORM: usize = 500;
 /// Its connections are dropped after so long.
 const GUST: Duration = Duration::from_millis(100);
-/// A delay is so long, in microseconds.
-const DELAY_US: u32 = 50_000;
 /// What the daemon has beside what it uses when its memory is wanted by another process.
 const SPARE_BYTES: u64 = 16 << 20;
 
@@ -192,18 +190,22 @@ impl Rig {
                 return Ok(done);
             }
             Harm::Pause => self.pause(lasts)?,
-            Harm::Delay => self.inject(episode, FaultKind::Delay { delay_us: DELAY_US })?,
-            Harm::Stall => {
-                self.inject(episode, FaultKind::Stall { stall_ms: lasts.as_millis().max(1) as u32 })?;
-            }
-            Harm::Error => self.inject(episode, FaultKind::Error)?,
-            Harm::Damage => self.inject(episode, FaultKind::Damage)?,
-            Harm::Full => self.inject(episode, FaultKind::Full)?,
-            Harm::Vanish => {
-                self.inject(episode, FaultKind::Vanish)?;
+            Harm::Shard(FaultKind::Vanish) => {
+                self.inject(episode, FaultPlace::Shard(episode.shard), FaultKind::Vanish)?;
                 done.from_ns = self.kill()?;
                 done.listening = self.launch()?;
                 return Ok(done);
+            }
+            Harm::Shard(FaultKind::Torn) => {
+                self.tell(Told::Harmed(self.number, episode.shard));
+                self.inject(episode, FaultPlace::Shard(episode.shard), FaultKind::Torn)?;
+                self.tell(Told::Harmed(self.number, episode.shard));
+            }
+            Harm::Shard(kind) => self.inject(episode, FaultPlace::Shard(episode.shard), kind)?,
+            Harm::Answers(kind) => {
+                self.tell(Told::Struck(self.number));
+                self.inject(episode, FaultPlace::Connections, kind)?;
+                self.tell(Told::Spared(self.number));
             }
             Harm::Overwrite => self.overwrite(episode.shard, lasts)?,
             Harm::OverwriteTwo => {
@@ -231,11 +233,13 @@ impl Rig {
         Ok(())
     }
 
-    fn inject(&self, episode: &Episode, kind: FaultKind) -> Result<()> {
+    fn inject(&self, episode: &Episode, place: FaultPlace, kind: FaultKind) -> Result<()> {
+        // Some answers are to come, that there is something to judge.
+        let lossy = matches!(episode.harm, Harm::Answers(FaultKind::Damage | FaultKind::Vanish));
         let fault = Fault {
-            place: FaultPlace::Shard(episode.shard),
+            place,
             kind,
-            share_ppm: Fault::SHARE_ALL_PPM,
+            share_ppm: if lossy { Fault::SHARE_ALL_PPM / 10 } else { Fault::SHARE_ALL_PPM },
             duration_ms: (episode.lasts.as_millis() as u32).max(1),
         };
         control::inject(self.server()?.address, fault)?;

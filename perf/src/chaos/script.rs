@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use hedgerow_wire::limits::FAULT_DURATION_MS_MAX;
+use hedgerow_wire::messages::FaultKind;
+
 use crate::pattern::Random;
 
 /// One kind of harm.
@@ -11,18 +14,10 @@ pub enum Harm {
     Kill,
     /// SIGSTOP, and SIGCONT at the end.
     Pause,
-    /// A shard takes longer.
-    Delay,
-    /// A shard completes nothing.
-    Stall,
-    /// A shard's operations fail.
-    Error,
-    /// A shard gives wrong bytes.
-    Damage,
-    /// A shard has no room.
-    Full,
-    /// A shard never answers; SIGKILL and a start at the end.
-    Vanish,
+    /// A fault of a shard's device. After one that never ends: SIGKILL and a start.
+    Shard(FaultKind),
+    /// A fault of the answers on all connections.
+    Answers(FaultKind),
     /// Bytes of one shard's file are overwritten.
     Overwrite,
     /// The same in two files: more than the promise covers.
@@ -37,17 +32,28 @@ pub enum Harm {
     Storm,
 }
 
+/// Until the fault ends.
+const STALL: FaultKind = FaultKind::Stall { stall_ms: FAULT_DURATION_MS_MAX };
+
 impl Harm {
     /// All of them.
-    pub const ALL: [Harm; 14] = [
+    pub const ALL: [Harm; 22] = [
         Harm::Kill,
         Harm::Pause,
-        Harm::Delay,
-        Harm::Stall,
-        Harm::Error,
-        Harm::Damage,
-        Harm::Full,
-        Harm::Vanish,
+        Harm::Shard(FaultKind::Delay { delay_us: 50_000 }),
+        Harm::Shard(FaultKind::DelayExponential { mean_us: 20_000 }),
+        Harm::Shard(FaultKind::DelayUniform { min_us: 0, max_us: 100_000 }),
+        Harm::Shard(STALL),
+        Harm::Shard(FaultKind::Error),
+        Harm::Shard(FaultKind::Damage),
+        Harm::Shard(FaultKind::Torn),
+        Harm::Shard(FaultKind::Full),
+        Harm::Shard(FaultKind::Vanish),
+        Harm::Answers(FaultKind::DelayExponential { mean_us: 20_000 }),
+        Harm::Answers(STALL),
+        Harm::Answers(FaultKind::Damage),
+        Harm::Answers(FaultKind::Vanish),
+        Harm::Answers(FaultKind::Cut { after_bytes: 1_000_000 }),
         Harm::Overwrite,
         Harm::OverwriteTwo,
         Harm::Truncate,
@@ -59,30 +65,34 @@ impl Harm {
     /// How often the daemon is started anew.
     pub fn starts(self) -> u64 {
         match self {
-            Harm::Kill | Harm::Vanish => 1,
+            Harm::Kill | Harm::Shard(FaultKind::Vanish) => 1,
             Harm::Truncate => 2,
             _ => 0,
         }
     }
 
+    /// Whether a shard loses something for good.
+    pub fn lasts(self) -> bool {
+        let torn = matches!(self, Harm::Shard(FaultKind::Torn));
+        torn || matches!(self, Harm::Overwrite | Harm::OverwriteTwo | Harm::Truncate)
+    }
+
     /// As people call it.
-    pub fn name(self) -> &'static str {
-        match self {
+    pub fn name(self) -> String {
+        let name = match self {
+            Harm::Shard(FaultKind::Vanish) => "a shard: vanish, SIGKILL and start",
+            Harm::Shard(kind) => return format!("a shard: {}", kind.info().name),
+            Harm::Answers(kind) => return format!("answers: {}", kind.info().name),
             Harm::Kill => "SIGKILL and start",
             Harm::Pause => "SIGSTOP, SIGCONT",
-            Harm::Delay => "shard delayed",
-            Harm::Stall => "shard stalled",
-            Harm::Error => "shard failing",
-            Harm::Damage => "bit rot on read",
-            Harm::Full => "shard full",
-            Harm::Vanish => "shard vanished, SIGKILL and start",
             Harm::Overwrite => "bytes of a file overwritten",
             Harm::OverwriteTwo => "bytes of two files overwritten",
             Harm::Truncate => "file cut, two SIGKILLs and starts",
             Harm::DiskFull => "file system full",
             Harm::Memory => "memory pressure",
             Harm::Storm => "connection storm",
-        }
+        };
+        name.to_owned()
     }
 }
 
@@ -93,7 +103,7 @@ pub struct Episode {
     pub harm: Harm,
     /// To which daemon.
     pub daemon: usize,
-    /// To which of its shards.
+    /// To which of its shards, if it is done to one.
     pub shard: u16,
     /// To which other one, where two are struck.
     pub second_shard: u16,
@@ -128,7 +138,7 @@ pub fn schedule(seed: u64, total: Duration, daemons: usize, shards: u16) -> Vec<
         for (place, harm) in order.into_iter().enumerate() {
             let daemon = (round + place) % daemons;
             let shard = match harm {
-                Harm::Overwrite | Harm::OverwriteTwo | Harm::Truncate => harmed[daemon],
+                harm if harm.lasts() => harmed[daemon],
                 Harm::DiskFull => FULL_SHARD,
                 _ => random.below(u64::from(shards)) as u16,
             };
@@ -146,7 +156,7 @@ mod tests {
 
     #[test]
     fn every_kind_comes_equally_often_and_fills_the_time() {
-        for (seconds, each) in [(14, 1), (120, 2), (600, 10)] {
+        for (seconds, each) in [(22, 1), (200, 2), (900, 10)] {
             let total = Duration::from_secs(seconds);
             let episodes = schedule(3, total, 2, 6);
             for harm in Harm::ALL {
@@ -161,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_seed_gives_the_same_script_and_another_one_another() {
-        let total = Duration::from_secs(120);
+        let total = Duration::from_secs(200);
         assert_eq!(schedule(1, total, 2, 6), schedule(1, total, 2, 6));
         assert_ne!(schedule(1, total, 2, 6), schedule(2, total, 2, 6));
     }
@@ -170,8 +180,8 @@ mod tests {
     fn what_lasts_is_done_to_one_shard_of_a_daemon() {
         for seed in 0..20 {
             let mut shards = [None; 2];
-            for episode in schedule(seed, Duration::from_secs(600), 2, 6) {
-                if matches!(episode.harm, Harm::Overwrite | Harm::Truncate) {
+            for episode in schedule(seed, Duration::from_secs(900), 2, 6) {
+                if episode.harm.lasts() {
                     let first = *shards[episode.daemon].get_or_insert(episode.shard);
                     assert_eq!(first, episode.shard);
                 }

@@ -25,7 +25,7 @@ pub struct Counts {
     pub broken_off: u64,
     /// Not answered long after the deadline, on a connection that was up.
     pub never_answered: u64,
-    /// Connections that broke though their daemon was not killed.
+    /// Connections that broke though nothing was done to break them.
     pub broken_connections: u64,
     /// Answers by status.
     pub statuses: BTreeMap<String, u64>,
@@ -35,10 +35,8 @@ pub struct Counts {
     pub late: u64,
     /// How much later at most, in nanoseconds.
     pub latest_ns: u64,
-    /// Late, from a daemon that was stopped by a signal meanwhile.
+    /// Late, from a daemon that was stopped by a signal, or whose answers were struck, meanwhile.
     pub stopped: u64,
-    /// Late by no more than a bare read of the device took meanwhile.
-    pub device_full: u64,
     /// Latency of what was answered `Ok`, since it was due, in nanoseconds.
     pub latency: Histogram<u64>,
     /// The echo beside them, in nanoseconds.
@@ -62,7 +60,6 @@ impl Default for Counts {
             late: 0,
             latest_ns: 0,
             stopped: 0,
-            device_full: 0,
             latency: histogram(),
             echo: histogram(),
             device: histogram(),
@@ -76,12 +73,15 @@ impl Default for Counts {
 pub enum Timing {
     /// By its deadline, or a tick and an echo later.
     InTime,
-    /// Later, from a daemon that was stopped by a signal meanwhile.
+    /// Later, from a daemon that was stopped by a signal, or whose answers were struck, meanwhile.
     Stopped,
-    /// Later by no more than a bare read of the device took meanwhile.
-    DeviceFull,
-    /// Later, by so much in nanoseconds.
-    Late(u64),
+    /// Later.
+    Late {
+        /// By how much, in nanoseconds.
+        over_ns: u64,
+        /// The longest bare read of the device meanwhile, in nanoseconds.
+        device_ns: u64,
+    },
 }
 
 fn name(finding: Finding) -> &'static str {
@@ -114,13 +114,15 @@ impl Counts {
             self.latency.saturating_record(answer.end_ns.saturating_sub(answer.start_ns));
         }
         self.stopped += u64::from(timing == Timing::Stopped);
-        self.device_full += u64::from(timing == Timing::DeviceFull);
-        let late = if let Timing::Late(by_ns) = timing { Some(by_ns) } else { None };
-        self.late += u64::from(late.is_some());
-        self.latest_ns = self.latest_ns.max(late.unwrap_or(0));
-        if VIOLATIONS.contains(&finding) || late.is_some() {
+        let mut late = String::new();
+        if let Timing::Late { over_ns, device_ns } = timing {
+            self.late += 1;
+            self.latest_ns = self.latest_ns.max(over_ns);
+            let (over_ms, device_ms) = (over_ns as f64 / 1e6, device_ns as f64 / 1e6);
+            late = format!(", late by {over_ms:.1} ms (a bare read took {device_ms:.1} ms)");
+        }
+        if VIOLATIONS.contains(&finding) || !late.is_empty() {
             let request = &answer.request;
-            let late = late.map_or(String::new(), |late| format!(", late by {:.1} ms", late as f64 / 1e6));
             self.notes.push(format!(
                 "daemon {daemon} since '{harm}', object {}, {:?} of version {}: {:?} {}{late}; sent at {:.6} s, answered {:.1} ms later",
                 request.object,
@@ -164,7 +166,7 @@ pub struct Outcome {
     pub late_counts: bool,
     /// Slabs that were evicted: what was in them is no longer promised.
     pub evicted: u64,
-    /// Operations of shards that were struck by injected faults.
+    /// Operations and answers that were struck by injected faults.
     pub fault_hits: u64,
 }
 
@@ -208,7 +210,7 @@ impl Outcome {
             "requests": counts.requests, "unsent": counts.unsent, "broken_off": counts.broken_off,
             "statuses": counts.statuses, "findings": counts.findings, "late": counts.late,
             "latest_ms": counts.latest_ns as f64 / 1e6, "late_while_stopped": counts.stopped,
-            "late_while_device_full": counts.device_full, "device_ms": ms(&counts.device),
+            "device_ms": ms(&counts.device),
             "latency_ms": ms(&counts.latency), "echo_ms": ms(&counts.echo), "faults": harms,
             "fault_hits": self.fault_hits,
             "violations": self.violations().into_iter().collect::<BTreeMap<_, _>>(),
@@ -234,16 +236,15 @@ impl Outcome {
         for (status, count) in &counts.statuses {
             println!("| answered `{status}` | {count} |");
         }
-        println!("| their connection was broken by a kill | {} |", counts.broken_off);
+        println!("| their connection was broken by a kill or a fault | {} |", counts.broken_off);
         println!("| due while the daemon was down or full, and not sent | {} |", counts.unsent);
-        println!("| operations struck by injected faults | {} |", self.fault_hits);
+        println!("| operations and answers struck by injected faults | {} |", self.fault_hits);
         for finding in [Finding::OldUnconfirmed, Finding::BeyondPromise] {
             println!("| {} | {} |", name(finding), counts.found(finding));
         }
-        println!("| late from a daemon that was stopped by a signal | {} |", counts.stopped);
         println!(
-            "| late by no more than a bare read of the device took meanwhile | {} |",
-            counts.device_full
+            "| late from a daemon that was stopped, or whose answers were struck | {} |",
+            counts.stopped
         );
         let ms = |histogram: &Histogram<u64>, quantile| histogram.value_at_quantile(quantile) as f64 / 1e6;
         for (what, histogram) in [

@@ -1,10 +1,12 @@
 //! `fault`: injects, lists and ends faults of a daemon that was started with `--allow-faults`.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use clap::builder::PossibleValue;
 use clap::{Args, Subcommand, ValueEnum};
 use hedgerow_client::messages::{
-    ActiveFault, Fault as Injected, FaultAnswer, FaultKind, FaultPlace, FaultRequest,
+    ActiveFault, Fault as Injected, FaultAmount, FaultAnswer, FaultInfo, FaultKind, FaultPlace, FaultRequest,
 };
 use serde_json::{Value, json};
 
@@ -16,7 +18,7 @@ use crate::text;
 /// What to do about faults.
 #[derive(Subcommand, Debug)]
 pub enum Fault {
-    /// Let a shard misbehave for a while
+    /// Let a shard, or connections, misbehave for a while
     Inject(Inject),
     /// List the faults that are active
     List,
@@ -27,19 +29,19 @@ pub enum Fault {
     },
 }
 
-/// Let a shard misbehave for a while.
+/// Let a shard, or connections, misbehave for a while.
 #[derive(Args, Debug)]
 pub struct Inject {
-    /// The shard's position in the daemon's list ('hedgerow stats' shows it)
-    #[arg(long, value_name = "N")]
-    shard: u16,
+    #[command(flatten)]
+    place: Place,
     /// What it does
     #[arg(value_enum)]
     what: What,
-    /// How much, for delay and stall: 50ms, 2s
-    #[arg(value_parser = text::parse_duration)]
-    amount: Option<Duration>,
-    /// Share of its operations that are struck
+    /// How much: 50ms, 2s; bytes for cut
+    amount: Option<String>,
+    /// The most, for delay-uniform
+    amount_max: Option<String>,
+    /// Share of its operations, or answers, that are struck
     #[arg(long, value_name = "PERCENT", default_value = "100%", value_parser = text::parse_share)]
     share: u32,
     /// How long the fault lasts, up to 10m
@@ -47,20 +49,50 @@ pub struct Inject {
     lasts: Duration,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-enum What {
-    /// Each operation takes AMOUNT longer
-    Delay,
-    /// Nothing is done for AMOUNT, then all at once
-    Stall,
-    /// Operations fail
-    Error,
-    /// Bytes that are read are wrong
-    Damage,
-    /// The device has no room
-    Full,
-    /// Operations never come back
-    Vanish,
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+struct Place {
+    /// The shard's position in the daemon's list ('hedgerow stats' shows it)
+    #[arg(long, value_name = "N")]
+    shard: Option<u16>,
+    /// All connections, those that are made later included
+    #[arg(long)]
+    connections: bool,
+    /// The connection from this address; port 0: all from this host
+    #[arg(long, value_name = "IP:PORT")]
+    peer: Option<SocketAddr>,
+}
+
+impl Place {
+    fn named(&self) -> FaultPlace {
+        match (self.shard, self.peer) {
+            (Some(shard), _) => FaultPlace::Shard(shard),
+            (None, Some(peer)) => FaultPlace::Peer(peer),
+            (None, None) => FaultPlace::Connections,
+        }
+    }
+}
+
+/// A kind of fault, as the command line names it.
+#[derive(Clone, Copy)]
+struct What(&'static FaultInfo);
+
+impl std::fmt::Debug for What {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0.name)
+    }
+}
+
+impl ValueEnum for What {
+    fn value_variants<'a>() -> &'a [What] {
+        static ALL: std::sync::LazyLock<Vec<What>> =
+            std::sync::LazyLock::new(|| FaultInfo::ALL.iter().map(What).collect());
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.0.name).help(self.0.about))
+    }
 }
 
 /// Asks, and shows what is active then.
@@ -84,39 +116,50 @@ pub async fn run(context: &Context, fault: Fault) -> Result<(), Failure> {
 }
 
 fn injected(inject: &Inject) -> Result<Injected, Failure> {
-    let amount = || {
-        let missing = "delay and stall need to know how much: for example 'delay 50ms'";
-        inject.amount.filter(|amount| !amount.is_zero()).ok_or_else(|| Failure::Usage(missing.to_owned()))
-    };
-    let none = |kind| match inject.amount {
-        None => Ok(kind),
-        Some(_) => Err(Failure::Usage("only delay and stall take a duration".to_owned())),
-    };
-    let kind = match inject.what {
-        What::Delay => {
-            FaultKind::Delay { delay_us: bounded(amount()?.as_micros(), "a delay takes 1us to 1h")? }
-        }
-        What::Stall => {
-            FaultKind::Stall { stall_ms: bounded(amount()?.as_millis(), "a stall takes 1ms to 49d")? }
-        }
-        What::Error => none(FaultKind::Error)?,
-        What::Damage => none(FaultKind::Damage)?,
-        What::Full => none(FaultKind::Full)?,
-        What::Vanish => none(FaultKind::Vanish)?,
-    };
-    let too_long = "a fault lasts 1ms to 10m (--for)";
-    let lasts = bounded(inject.lasts.as_millis(), too_long)?;
-    if lasts > hedgerow_wire::limits::FAULT_DURATION_MS_MAX {
-        return Err(Failure::Usage(too_long.to_owned()));
+    let place = inject.place.named();
+    let kind = kind(inject)?;
+    if !place.takes(kind) {
+        let name = inject.what.0.name;
+        return Err(Failure::Usage(format!("'{name}' does not strike {}", places(place))));
     }
-    Ok(Injected { place: FaultPlace::Shard(inject.shard), kind, share_ppm: inject.share, duration_ms: lasts })
+    let duration_ms = u32::try_from(inject.lasts.as_millis()).unwrap_or(u32::MAX);
+    if !(1..=hedgerow_wire::limits::FAULT_DURATION_MS_MAX).contains(&duration_ms) {
+        return Err(Failure::Usage("a fault lasts 1ms to 10m (--for)".to_owned()));
+    }
+    Ok(Injected { place, kind, share_ppm: inject.share, duration_ms })
 }
 
-/// An amount that is not nothing and has room in its field, of a little more than what `right` says.
-fn bounded(amount: u128, right: &str) -> Result<u32, Failure> {
-    match u32::try_from(amount) {
-        Ok(amount) if amount > 0 => Ok(amount),
-        _ => Err(Failure::Usage(right.to_owned())),
+/// The kind of fault with its amounts.
+fn kind(inject: &Inject) -> Result<FaultKind, Failure> {
+    let info = inject.what.0;
+    let (needs, scale_ns) = match info.amount {
+        FaultAmount::None => ("no amount", 1),
+        FaultAmount::Us => ("a time from 1us to 1m: for example '50ms'", 1_000),
+        FaultAmount::RangeUs => ("the least and the most of a time, up to 1m: for example '0 90ms'", 1_000),
+        FaultAmount::Ms => ("a time from 1ms to 10m: for example '2s'", 1_000_000),
+        FaultAmount::Bytes => ("a number of bytes: for example '4096'", 1),
+    };
+    let wrong = || Failure::Usage(format!("'{}' takes {needs}", info.name));
+    let number = |text: &Option<String>| match (text.as_deref(), info.amount) {
+        (None, _) => Ok(0),
+        (Some(text), FaultAmount::Bytes) => text.parse().map_err(|_| wrong()),
+        (Some("0"), FaultAmount::RangeUs) => Ok(0),
+        (Some(_), FaultAmount::None) => Err(wrong()),
+        (Some(text), _) => {
+            let time = text::parse_duration(text).map_err(|_| wrong())?;
+            u64::try_from(time.as_nanos() / scale_ns).map_err(|_| wrong())
+        }
+    };
+    if info.amount == FaultAmount::Bytes && inject.amount.is_none() {
+        return Err(wrong());
+    }
+    info.kind(number(&inject.amount)?, number(&inject.amount_max)?).ok_or_else(wrong)
+}
+
+fn places(place: FaultPlace) -> &'static str {
+    match place {
+        FaultPlace::Shard(_) => "shards",
+        FaultPlace::Connections | FaultPlace::Peer(_) => "connections",
     }
 }
 
@@ -157,51 +200,49 @@ impl Facts for Active {
 fn place_name(place: FaultPlace) -> String {
     match place {
         FaultPlace::Shard(shard) => format!("shard {shard}"),
-        FaultPlace::Connection(0) => "all connections".to_owned(),
-        FaultPlace::Connection(number) => format!("connection {number}"),
+        FaultPlace::Connections => "all connections".to_owned(),
+        FaultPlace::Peer(peer) if peer.port() == 0 => format!("connections from {}", peer.ip()),
+        FaultPlace::Peer(peer) => format!("connection from {peer}"),
     }
 }
 
 fn kind_text(kind: FaultKind) -> String {
-    let name = kind_name(kind);
-    match kind {
-        FaultKind::Delay { delay_us } => {
-            format!("{name} {}", text::duration(Duration::from_micros(u64::from(delay_us))))
-        }
-        FaultKind::Stall { stall_ms } => {
-            format!("{name} {}", text::duration(Duration::from_millis(u64::from(stall_ms))))
-        }
-        _ => name.to_owned(),
-    }
-}
-
-fn kind_name(kind: FaultKind) -> &'static str {
-    match kind {
-        FaultKind::Delay { .. } => "delay",
-        FaultKind::Stall { .. } => "stall",
-        FaultKind::Error => "error",
-        FaultKind::Damage => "damage",
-        FaultKind::Full => "full",
-        FaultKind::Vanish => "vanish",
+    let info = kind.info();
+    let (amount, amount_max) = kind.amounts();
+    let us = |us| text::duration(Duration::from_micros(us));
+    match info.amount {
+        FaultAmount::None => info.name.to_owned(),
+        FaultAmount::Us => format!("{} {}", info.name, us(amount)),
+        FaultAmount::RangeUs => format!("{} {} to {}", info.name, us(amount), us(amount_max)),
+        FaultAmount::Ms => format!("{} {}", info.name, text::duration(Duration::from_millis(amount))),
+        FaultAmount::Bytes => format!("{} after {}", info.name, text::bytes(amount)),
     }
 }
 
 fn fault_json(active: &ActiveFault) -> Value {
+    let info = active.fault.kind.info();
     let mut facts = json!({
         "id": active.id,
-        "fault": kind_name(active.fault.kind),
+        "fault": info.name,
         "share_ppm": active.fault.share_ppm,
         "remaining_ms": active.remaining_ms,
         "hits": active.hits,
     });
     match active.fault.place {
         FaultPlace::Shard(shard) => facts["shard"] = json!(shard),
-        FaultPlace::Connection(number) => facts["connection"] = json!(number),
+        FaultPlace::Connections => facts["connections"] = json!(true),
+        FaultPlace::Peer(peer) => facts["peer"] = json!(peer.to_string()),
     }
-    match active.fault.kind {
-        FaultKind::Delay { delay_us } => facts["delay_us"] = json!(delay_us),
-        FaultKind::Stall { stall_ms } => facts["stall_ms"] = json!(stall_ms),
-        _ => {}
+    let (amount, amount_max) = active.fault.kind.amounts();
+    match info.amount {
+        FaultAmount::None => {}
+        FaultAmount::Us => facts["delay_us"] = json!(amount),
+        FaultAmount::RangeUs => {
+            facts["min_us"] = json!(amount);
+            facts["max_us"] = json!(amount_max);
+        }
+        FaultAmount::Ms => facts["stall_ms"] = json!(amount),
+        FaultAmount::Bytes => facts["after_bytes"] = json!(amount),
     }
     facts
 }

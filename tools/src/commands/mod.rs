@@ -8,6 +8,7 @@ pub mod inspect;
 pub mod load;
 pub mod ping;
 pub mod put;
+pub mod sim;
 pub mod stages;
 pub mod stat;
 pub mod stats;
@@ -39,6 +40,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Inspect(options) => inspect::run(context, options),
         Command::Verify(options) if options.offline => verify::run_offline(context, options),
         Command::Verify(options) => block_on(verify::run_online(context, options)),
+        Command::Sim(options) => sim::run(context, &options),
         Command::Demo(options) => block_on(demo::run(context, options)),
     }
 }

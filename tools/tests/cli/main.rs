@@ -10,6 +10,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Stdio;
 
+use serde_json::json;
+
 use daemon::{Daemon, bytes, hedgerow, hedgerowd, read, run, signal};
 
 #[test]
@@ -195,11 +197,57 @@ fn faults_are_injected_listed_and_ended() {
     assert_eq!(daemon.tool(["fault", "clear"]).text(), "no fault is active\n");
 
     daemon.tool(["fault", "inject", "--shard", "9", "error"]).fails(3, "there is no shard 9");
-    daemon.tool(["fault", "inject", "--shard", "1", "delay"]).fails(2, "'delay 50ms'");
-    daemon.tool(["fault", "inject", "--shard", "1", "error", "5ms"]).fails(2, "only delay and stall");
+    let refused = |words: &str, why: &str| {
+        daemon.tool(["fault", "inject"].into_iter().chain(words.split(' '))).fails(2, why);
+    };
+    refused("--shard 1 delay", "'delay' takes a time from 1us to 1m: for example '50ms'");
+    refused("--shard 1 delay 2h", "1us to 1m");
+    refused("--shard 1 delay 2ms 3ms", "1us to 1m");
+    refused("--shard 1 delay-uniform 5ms 2ms", "the least and the most");
+    refused("--shard 1 error 5ms", "'error' takes no amount");
+    refused("--connections cut", "a number of bytes");
+    refused("--connections full", "'full' does not strike connections");
+    refused("--shard 1 cut 100", "'cut' does not strike shards");
+    refused("--shard 1 fire", "invalid value 'fire'");
+    refused("--shard 1 --connections error", "cannot be used with");
+    refused("error", "required");
+    refused("--peer localhost error", "invalid value 'localhost'");
     daemon.tool(["fault", "inject", "--shard", "1", "error", "--for", "1h"]).fails(2, "1ms to 10m");
-    daemon.tool(["fault", "inject", "--shard", "1", "delay", "2h"]).fails(2, "1us to 1h");
     daemon.tool(["fault", "inject", "--shard", "1", "error", "--share", "0%"]).fails(2, "is no share");
+}
+
+/// What the table shows of a fault, and what JSON says of it beside its id, share, hits and time.
+#[test]
+fn faults_of_every_kind_are_shown() {
+    let daemon = Daemon::start(&["--allow-faults"]);
+    for (words, text, facts) in [
+        (
+            "--shard 1 delay-exponential 20ms",
+            "delay-exponential 20 ms",
+            json!({ "shard": 1, "delay_us": 20_000 }),
+        ),
+        (
+            "--shard 1 delay-uniform 0 20ms",
+            "delay-uniform 0 to 20 ms",
+            json!({ "shard": 1, "min_us": 0, "max_us": 20_000 }),
+        ),
+        ("--shard 1 stall 2s", "stall 2 s", json!({ "shard": 1, "stall_ms": 2000 })),
+        ("--shard 1 torn", "torn", json!({ "shard": 1 })),
+        ("--shard 1 full", "full", json!({ "shard": 1 })),
+        ("--connections vanish", "vanish", json!({ "connections": true })),
+        ("--peer 192.0.2.1:0 damage", "damage", json!({ "peer": "192.0.2.1:0" })),
+        ("--peer [::1]:80 cut 4096", "cut after 4.0 KiB", json!({ "peer": "[::1]:80", "after_bytes": 4096 })),
+    ] {
+        let arguments = || ["fault", "inject"].into_iter().chain(words.split(' '));
+        let shown = daemon.tool(arguments()).text();
+        assert!(shown.contains(text), "{words}: {shown}");
+        daemon.tool(["fault", "clear"]).done();
+        let shown = daemon.tool(arguments().chain(["--json"])).json();
+        for (name, value) in facts.as_object().unwrap() {
+            assert_eq!(&shown["faults"][0][name], value, "{words}: {shown}");
+        }
+        daemon.tool(["fault", "clear"]).done();
+    }
 }
 
 #[test]
@@ -430,4 +478,18 @@ fn an_interrupted_demonstration_cleans_up() {
     signal(child.id(), "INT");
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert_eq!(entries(), 0, "files are left");
+}
+
+#[test]
+fn simulated_worlds_are_the_same_again() {
+    let seed = || run(hedgerow().args(["sim", "--seed", "3", "--json"]), b"").json();
+    let (first, second) = (seed(), seed());
+    assert!(first["violation"].is_null(), "{first}");
+    assert_eq!(first["trace_hash"].as_str().unwrap().len(), 16);
+    assert_eq!(first, second);
+
+    let many = run(hedgerow().args(["sim", "--seeds", "0..6", "--jobs", "2", "--json"]), b"").json();
+    assert_eq!((many["worlds"].as_u64(), many["failed"].as_array().unwrap().len()), (Some(6), 0));
+    assert!(many["amounts"]["part requests"].as_u64().unwrap() > 100, "{many}");
+    run(hedgerow().args(["sim", "--seeds", "6..0"]), b"").fails(2, "is not FROM..TO");
 }

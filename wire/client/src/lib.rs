@@ -44,6 +44,10 @@
 //! * **Bounds.** Requests under way, bytes ahead of a stream's consumer, bytes ahead of a daemon's
 //!   credit: all are limited (see [`limits`]).
 //!
+//! # Tests of services
+//!
+//! With the feature `testing`, the module `testing` starts real daemons that are slowed, damaged and killed on purpose.
+//!
 //! # How it works
 //!
 //! A connection has one task that reads and one that writes. Requests of any number of tasks share
@@ -63,6 +67,8 @@ pub mod limits;
 mod object;
 mod pool;
 mod request;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use address::{Address, Addresses};
 pub use body::Body;

@@ -1,14 +1,13 @@
 //! A device that somebody has tampered with: superblock, slab headers, contents tables, parts, and the snapshot of the
 //! last stop.
 
+mod edits;
+
 use hedgerow_engine::slab::StoreConfig;
 use hedgerow_wire::part::PartAnswer;
 
 use crate::disk::Disk;
 use crate::world::{self, World};
-
-mod edits;
-
 use edits::{Edited, Input};
 
 /// The input is a list of edits of the image of a device that a real store has written ([`edits`]). The device is
@@ -18,11 +17,12 @@ pub fn device(bytes: &[u8]) {
     let how = input.byte();
     let image = world::image();
     let bytes = if how & 1 == 0 { &image.killed } else { &image.stopped };
-    let mut edited = Edited::new(bytes.clone(), (how & 2 != 0).then(|| image.snapshot.clone()));
+    let mut edited =
+        Edited { bytes: bytes.clone(), snapshot: (how & 2 != 0).then(|| image.snapshot.clone()) };
     while input.more() {
         edited.edit(&mut input);
     }
-    let Edited { bytes, snapshot, .. } = edited;
+    let Edited { bytes, snapshot } = edited;
     let config = StoreConfig { boot: if how & 4 == 0 { 1 } else { 2 }, ..image.config.clone() };
     match World::open(config.clone(), bytes, snapshot, world::now()) {
         Ok(world) => use_store(world, config, how & 8 != 0),

@@ -6,7 +6,9 @@ use std::sync::OnceLock;
 
 use hedgerow_engine::slab::layout::SLABS_START;
 use hedgerow_engine::slab::{Effect, OpenError, Opening, Payload, Store, StoreConfig, Token};
-use hedgerow_wire::part::{PartAnswer, PartKind, PartMeta, PartRead, PartWrite, RecordName, WritePurpose};
+use hedgerow_wire::part::{
+    PartAnswer, PartConfirm, PartKind, PartMeta, PartRead, PartWrite, RecordName, WritePurpose,
+};
 use hedgerow_wire::time::{Now, Timestamp};
 use hedgerow_wire::{AckLevel, Code, Key, Namespace, ObjectChecksum, Record, Version};
 
@@ -204,12 +206,8 @@ impl World {
 
     pub(crate) fn confirm(&mut self, name: &RecordName, version: Version) -> Answer {
         let token = self.token();
-        let confirm = hedgerow_wire::part::PartConfirm {
-            hash: name.hash,
-            record: name.record,
-            version,
-            deadline: Timestamp::NEVER,
-        };
+        let confirm =
+            PartConfirm { hash: name.hash, record: name.record, version, deadline: Timestamp::NEVER };
         self.store.confirm(token, &confirm, self.now);
         self.answer(token)
     }

@@ -1,71 +1,51 @@
 //! Faults on purpose: for tests and demonstrations of a daemon that was started with `--allow-faults`.
 
+use core::net::SocketAddr;
+
 use flatbuffers::{FlatBufferBuilder, WIPOffset};
 
 use super::{MessageError, at_most, field, message, required};
 use crate::generated::hedgerow as fb;
-use crate::limits::{DEADLINE_US_MAX, FAULT_DURATION_MS_MAX, FAULTS_MAX};
+use crate::limits::{FAULT_DURATION_MS_MAX, FAULTS_MAX};
+
+mod kind;
+
+pub use kind::{FaultAmount, FaultInfo, FaultKind};
 
 /// What a fault strikes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FaultPlace {
-    /// The shard at this position of the daemon's list.
+    /// The device of the shard at this position of the daemon's list.
     Shard(u16),
-    /// The connection with this number; 0 is all of them.
-    Connection(u64),
+    /// The answers on every connection, those that are made later included.
+    Connections,
+    /// The answers on the connections from this address; port 0 is all of its ports.
+    Peer(SocketAddr),
 }
 
-/// What a fault does.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum FaultKind {
-    /// Operations take so much longer.
-    Delay {
-        /// By how much, in microseconds.
-        delay_us: u32,
-    },
-    /// Nothing is completed for a while; what came meanwhile is completed then.
-    Stall {
-        /// How long, in milliseconds.
-        stall_ms: u32,
-    },
-    /// Operations fail; a connection's requests are answered `Internal`.
-    Error,
-    /// A bit of what is read (or sent) is wrong.
-    Damage,
-    /// The device has no room. Shards only.
-    Full,
-    /// No operation is ever completed, no answer is ever sent.
-    Vanish,
-}
-
-impl FaultKind {
-    fn parts(self) -> (u8, u64) {
+impl FaultPlace {
+    /// Whether this kind of fault can strike here.
+    pub fn takes(self, kind: FaultKind) -> bool {
+        let info = kind.info();
         match self {
-            FaultKind::Delay { delay_us } => (1, u64::from(delay_us)),
-            FaultKind::Stall { stall_ms } => (2, u64::from(stall_ms)),
-            FaultKind::Error => (3, 0),
-            FaultKind::Damage => (4, 0),
-            FaultKind::Full => (5, 0),
-            FaultKind::Vanish => (6, 0),
+            FaultPlace::Shard(_) => info.strikes_shards(),
+            FaultPlace::Connections | FaultPlace::Peer(_) => info.strikes_connections(),
         }
     }
 
-    fn from_parts(kind: u8, amount: u64) -> Result<FaultKind, MessageError> {
-        let within = |max: u32| match u32::try_from(amount) {
-            Ok(amount) if (1..=max).contains(&amount) => Ok(amount),
-            _ => Err(field("amount", amount)),
-        };
-        if kind > 2 && amount != 0 {
-            return Err(field("amount", amount));
-        }
-        match kind {
-            1 => Ok(FaultKind::Delay { delay_us: within(DEADLINE_US_MAX)? }),
-            2 => Ok(FaultKind::Stall { stall_ms: within(FAULT_DURATION_MS_MAX)? }),
-            3 => Ok(FaultKind::Error),
-            4 => Ok(FaultKind::Damage),
-            5 => Ok(FaultKind::Full),
-            6 => Ok(FaultKind::Vanish),
-            _ => Err(field("kind", kind)),
+    fn read(table: fb::Fault<'_>) -> Result<FaultPlace, MessageError> {
+        let id = table.place_id();
+        match (table.place(), table.peer()) {
+            (1, None) => Ok(FaultPlace::Shard(u16::try_from(id).map_err(|_| field("place_id", id))?)),
+            (2, None) if id == 0 => Ok(FaultPlace::Connections),
+            (3, Some(peer)) if id == 0 => {
+                let address = peer.parse().map_err(|_| field("peer", peer.len() as u64))?;
+                Ok(FaultPlace::Peer(address))
+            }
+            (3, None) => Err(MessageError::Missing { field: "peer" }),
+            (2 | 3, _) if id != 0 => Err(field("place_id", id)),
+            (1 | 2, Some(peer)) => Err(field("peer", peer.len() as u64)),
+            (other, _) => Err(field("place", other)),
         }
     }
 }
@@ -87,32 +67,37 @@ impl Fault {
     /// Every operation struck.
     pub const SHARE_ALL_PPM: u32 = 1_000_000;
 
+    /// Everything struck, for as long as a fault may last.
+    pub fn new(place: FaultPlace, kind: FaultKind) -> Fault {
+        Fault { place, kind, share_ppm: Fault::SHARE_ALL_PPM, duration_ms: FAULT_DURATION_MS_MAX }
+    }
+
     fn build<'a>(&self, b: &mut FlatBufferBuilder<'a>) -> WIPOffset<fb::Fault<'a>> {
-        let (place, place_id) = match self.place {
-            FaultPlace::Shard(shard) => (1, u64::from(shard)),
-            FaultPlace::Connection(connection) => (2, connection),
+        let (place, place_id, peer) = match self.place {
+            FaultPlace::Shard(shard) => (1, u64::from(shard), None),
+            FaultPlace::Connections => (2, 0, None),
+            FaultPlace::Peer(address) => (3, 0, Some(b.create_string(&address.to_string()))),
         };
-        let (kind, amount) = self.kind.parts();
+        let (amount, amount_max) = self.kind.amounts();
         let args = fb::FaultArgs {
             place,
             place_id,
-            kind,
+            kind: self.kind.info().number,
             amount,
             share_ppm: self.share_ppm,
             duration_ms: self.duration_ms,
+            amount_max,
+            peer,
         };
         fb::Fault::create(b, &args)
     }
 
     fn read(table: fb::Fault<'_>) -> Result<Fault, MessageError> {
-        let id = table.place_id();
-        let place = match table.place() {
-            1 => FaultPlace::Shard(u16::try_from(id).map_err(|_| field("place_id", id))?),
-            2 => FaultPlace::Connection(id),
-            other => return Err(field("place", other)),
-        };
-        let kind = FaultKind::from_parts(table.kind(), table.amount())?;
-        if kind == FaultKind::Full && matches!(place, FaultPlace::Connection(_)) {
+        let place = FaultPlace::read(table)?;
+        let info = FaultInfo::numbered(table.kind()).ok_or(field("kind", table.kind()))?;
+        let (amount, amount_max) = (table.amount(), table.amount_max());
+        let kind = info.kind(amount, amount_max).ok_or(field("amount", amount.max(amount_max)))?;
+        if !place.takes(kind) {
             return Err(field("kind", table.kind()));
         }
         if !(1..=Fault::SHARE_ALL_PPM).contains(&table.share_ppm()) {

@@ -371,7 +371,32 @@ fn check_meta(meta: &PartMeta) -> Result<(), PartHeadError> {
     if object_record != (meta.record == Record::OBJECT) {
         return Err(field("record", u64::from(meta.record.0)));
     }
-    Ok(())
+    let copies = matches!(meta.kind, PartKind::Head | PartKind::Tombstone);
+    if copies && meta.code.k() != 1 {
+        return Err(field("code", meta.code.k() as u64));
+    }
+    check_lengths(meta)
+}
+
+/// Whether the lengths of object and stripe are possible together, for what the record is.
+fn check_lengths(meta: &PartMeta) -> Result<(), PartHeadError> {
+    let field = |field, value: u64| Err(PartHeadError::Field { field, value });
+    let (stripe_len, stripe_size) = (u64::from(meta.stripe_len), u64::from(meta.stripe_size));
+    let unknown = meta.object_len == PartMeta::OBJECT_LEN_UNKNOWN;
+    let stripe_lens = match meta.kind {
+        PartKind::Sole if meta.object_len != stripe_len => return field("object_len", meta.object_len),
+        PartKind::Sole => 0..=stripe_size,
+        PartKind::Head if unknown => return field("object_len", meta.object_len),
+        PartKind::Tombstone if meta.object_len != 0 => return field("object_len", meta.object_len),
+        PartKind::Head | PartKind::Tombstone => 0..=0,
+        PartKind::Stripe => {
+            let begin = u64::from(meta.record.0 - 1) * stripe_size;
+            let object_len_max = if unknown { OBJECT_LEN_MAX } else { meta.object_len };
+            let longest = stripe_size.min(object_len_max.saturating_sub(begin));
+            if unknown { 1..=longest } else { longest.max(1)..=longest }
+        }
+    };
+    if stripe_lens.contains(&stripe_len) { Ok(()) } else { field("stripe_len", stripe_len) }
 }
 
 fn decode_extensions(mut rest: &[u8]) -> Result<(Key, SmallVec<[u8; 16]>), PartHeadError> {

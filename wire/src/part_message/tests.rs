@@ -137,9 +137,9 @@ fn confirm_drop_and_touch_in_bytes() {
     assert_eq!(decode_drop(&body), Ok((7, drops)));
     check_strict(&body, body.len(), decode_drop);
 
-    let touches = vec![PartTouch { hash: hash(), record: Record(3) }; 2];
+    let touches = vec![PartTouch { hash: hash(), record: Record(3), hlc: version().hlc }; 2];
     let body = encode_touch(7, &touches);
-    let entry = "000102030405060708090a0b0c0d0e0f0300000000000000";
+    let entry = "000102030405060708090a0b0c0d0e0f88776655443322110300000000000000";
     assert_eq!(hex(&body), format!("0700000002000000{entry}{entry}"));
     assert_eq!(decode_touch(&body), Ok((7, touches)));
     check_strict(&body, body.len(), decode_touch);
@@ -147,7 +147,7 @@ fn confirm_drop_and_touch_in_bytes() {
 
 #[test]
 fn a_batch_is_bounded() {
-    let touch = PartTouch { hash: hash(), record: Record(3) };
+    let touch = PartTouch { hash: hash(), record: Record(3), hlc: version().hlc };
     let mut body = encode_touch(7, &vec![touch; PART_BATCH_MAX]);
     assert_eq!(decode_touch(&body).unwrap().1.len(), PART_BATCH_MAX);
     body[4..8].copy_from_slice(&u32::MAX.to_le_bytes());

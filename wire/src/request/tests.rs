@@ -152,7 +152,7 @@ fn lengths_are_bounded() {
             Op::PartRead => PART_READ_LEN,
             Op::PartConfirm => PART_CONFIRM_LEN,
             Op::PartDrop => 8 + 1024 * 32,
-            Op::Touch => 8 + 1024 * 24,
+            Op::Touch => 8 + 1024 * 32,
             Op::Hello | Op::Fault | Op::Verify => CONTROL_BODY_LEN_MAX,
             Op::Put => STRIPE_LEN_MAX,
             _ => continue,

@@ -135,8 +135,12 @@ pub fn faults() -> Vec<Fault> {
         (shard, FaultKind::Damage),
         (shard, FaultKind::Full),
         (shard, FaultKind::Vanish),
-        (FaultPlace::Connection(0), FaultKind::Delay { delay_us: 1 }),
-        (FaultPlace::Connection(77), FaultKind::Vanish),
+        (shard, FaultKind::DelayExponential { mean_us: 20_000 }),
+        (shard, FaultKind::DelayUniform { min_us: 0, max_us: 40_000 }),
+        (shard, FaultKind::Torn),
+        (FaultPlace::Connections, FaultKind::Delay { delay_us: 1 }),
+        (FaultPlace::Peer("127.0.0.1:4711".parse().unwrap()), FaultKind::Vanish),
+        (FaultPlace::Peer("[::1]:0".parse().unwrap()), FaultKind::Cut { after_bytes: 0 }),
     ];
     kinds.map(|(place, kind)| Fault { place, kind, share_ppm: 250_000, duration_ms: 60_000 }).to_vec()
 }

@@ -20,6 +20,7 @@ use super::confirm::{Standing, Standings};
 use super::desk::{Ask, AskKind, Desk};
 use super::limits::PART_BYTES_UNKNOWN;
 use super::targets::Class;
+use crate::mistakes::{Mistake, planted};
 pub(super) use slot::{Known, Loss, Slot};
 
 /// A version of which a part was had.
@@ -185,13 +186,16 @@ impl<B> ReadOp<B> {
             desk.stats.answers_invalid += 1;
             return Known::Holds(version);
         }
-        let found = self.candidates.iter().position(|candidate| candidate.meta.version == version);
+        let found = self
+            .candidates
+            .iter()
+            .position(|candidate| candidate.meta.version == version || planted(Mistake::VersionsMixed));
         let at = found.unwrap_or_else(|| {
             self.candidates.push(Candidate { meta: meta.clone(), parts: SmallVec::new() });
             self.candidates.len() - 1
         });
         let candidate = &mut self.candidates[at];
-        if !same_record(&candidate.meta, &meta) {
+        if !same_record(&candidate.meta, &meta) && !planted(Mistake::VersionsMixed) {
             desk.stats.answers_invalid += 1;
             return Known::Lost(Loss::Failed);
         }
@@ -215,13 +219,9 @@ impl<B> ReadOp<B> {
         });
     }
 
-    /// Whether all targets have said how they stand to `version`.
-    pub(super) fn surveyed_all(&self, version: Version, shape: &Shape) -> bool {
-        self.slots.iter().take(shape.n).all(|slot| {
-            slot.known != Known::Nothing && {
-                !matches!(slot.standing(version), Standing::Unable | Standing::Late | Standing::Pending)
-            }
-        })
+    /// Whether all targets that were asked have said how they stand to `version`.
+    pub(super) fn all_said(&self, version: Version, shape: &Shape) -> bool {
+        !self.slots.iter().take(shape.n).any(|slot| slot.owes_answer(version))
     }
 
     /// How the parts of `version` lie, as far as that is known.

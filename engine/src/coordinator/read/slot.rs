@@ -9,6 +9,7 @@ use super::super::api::AskId;
 use super::super::confirm::Standing;
 use super::super::desk::AskKind;
 use super::super::targets::TargetIndex;
+use crate::mistakes::{Mistake, planted};
 
 /// What is known of what a target holds of the record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,6 +61,7 @@ pub(in super::super) struct Slot {
     pub(in super::super) repairing: bool,
     /// The version of the part that it gave.
     pub(super) gave: Option<Version>,
+    /// When it was asked last; 0 if it never was.
     pub(super) sent: Timestamp,
     /// When the ask in flight is to be judged as late.
     pub(super) late_at: Timestamp,
@@ -121,7 +123,9 @@ impl Slot {
                 return Standing::Newer;
             }
             Known::Lost(_) if self.above >= version => return Standing::Newer,
-            Known::Absent { forgotten, .. } if forgotten < version => return Standing::NothingNewer,
+            Known::Absent { forgotten, .. } if forgotten < version || planted(Mistake::ForgottenIgnored) => {
+                return Standing::NothingNewer;
+            }
             Known::Absent { unknown: true, .. } => return Standing::Unknown,
             Known::Absent { .. } => return Standing::Forgotten,
             Known::Lost(Loss::Damaged) if !self.repairing => return Standing::Damaged,
@@ -148,6 +152,15 @@ impl Slot {
             // If that is newer, the write is refused.
             Known::Lost(loss) => loss == Loss::Damaged,
             Known::Nothing | Known::Unclear | Known::Above(_) => false,
+        }
+    }
+
+    /// Whether it was asked, and has not said how what it holds stands to `version`.
+    pub(super) fn owes_answer(&self, version: Version) -> bool {
+        match self.known {
+            Known::Nothing => self.sent > Timestamp(0),
+            Known::Unclear => true,
+            _ => matches!(self.standing(version), Standing::Unable | Standing::Late | Standing::Pending),
         }
     }
 

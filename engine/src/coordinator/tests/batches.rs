@@ -1,6 +1,6 @@
 //! Touches and drops: batched, bounded, lossy.
 
-use hedgerow_wire::part::{PartDrop, RecordName};
+use hedgerow_wire::part::{PartDrop, PartTouch, RecordName};
 use hedgerow_wire::types::{Code, Record, Target, Version};
 
 use super::super::limits::{DROP_BATCH_MAX, TOUCH_BATCH_MAX};
@@ -8,7 +8,7 @@ use super::super::testing::{Asked, MS, World};
 
 fn touched(world: &World) -> Vec<(Target, usize)> {
     let touch = |(_, target, asked): &(_, Target, Asked)| match asked {
-        Asked::Touch(count) => Some((*target, *count)),
+        Asked::Touch(touches) => Some((*target, touches.len())),
         _ => None,
     };
     world.log.iter().filter_map(touch).collect()
@@ -20,9 +20,9 @@ fn touches_are_sent_together_after_a_short_while() {
     let names: Vec<RecordName> = (0..20).map(|index| world.name(&format!("key {index}"))).collect();
     let (large, small): (Code, Code) = ("4+2".parse().unwrap(), "1+2".parse().unwrap());
     for (index, name) in names.iter().enumerate() {
-        world.coordinator.touch(name, if index < 10 { large } else { small }, world.now);
+        world.coordinator.touch(name, World::old(10), if index < 10 { large } else { small }, world.now);
         // Used again at once: told only once.
-        world.coordinator.touch(name, if index < 10 { large } else { small }, world.now);
+        world.coordinator.touch(name, World::old(10), if index < 10 { large } else { small }, world.now);
     }
     assert_eq!(touched(&world), []);
     world.run_for(20 * MS);
@@ -30,6 +30,8 @@ fn touches_are_sent_together_after_a_short_while() {
     assert!(touched.len() <= 8, "one batch a target");
     assert_eq!(touched.iter().map(|(_, count)| count).sum::<usize>(), 10 * 6 + 10 * 3);
     assert_eq!(world.coordinator.stats().touches, 90);
+    let used = |touch: &PartTouch| touch.hlc == World::old(10).hlc;
+    assert!(world.log.iter().all(|(.., asked)| matches!(asked, Asked::Touch(all) if all.iter().all(used))));
     assert_eq!(world.coordinator.next_deadline(), None, "nothing is left to do");
 }
 
@@ -38,7 +40,7 @@ fn a_record_is_touched_again_after_a_while() {
     let mut world = World::new("4+2", 8, |_| {});
     let name = world.name("key");
     for _ in 0..5 {
-        world.coordinator.touch(&name, world.code, world.now);
+        world.coordinator.touch(&name, World::old(10), world.code, world.now);
         world.run_for(400 * MS);
     }
     assert_eq!(world.coordinator.stats().touches, 2 * 6);
@@ -49,7 +51,7 @@ fn a_full_batch_is_sent_at_once() {
     let mut world = World::new("1+0", 1, |_| {});
     for index in 0..TOUCH_BATCH_MAX {
         let name = world.name(&format!("key {index}"));
-        world.coordinator.touch(&name, world.code, world.now);
+        world.coordinator.touch(&name, World::old(10), world.code, world.now);
     }
     let name = world.name("key");
     let version = World::old(1);
@@ -62,7 +64,7 @@ fn a_full_batch_is_sent_at_once() {
         .log
         .iter()
         .filter_map(|(_, _, asked)| match asked {
-            Asked::Touch(count) => Some(*count),
+            Asked::Touch(touches) => Some(touches.len()),
             Asked::Drop(drops) => Some(drops.len()),
             _ => None,
         })
@@ -78,7 +80,7 @@ fn touches_and_drops_for_a_stuck_target_are_lost() {
     let op = world.begin_read(world.request(&name));
     world.coordinator.cancel_read(op, world.now);
     world.run_for(10 * MS);
-    world.coordinator.touch(&name, world.code, world.now);
+    world.coordinator.touch(&name, World::old(10), world.code, world.now);
     let drop = PartDrop { hash: name.hash, record: name.record, version: World::old(1) };
     world.coordinator.drop_record(drop, world.now);
     let stats = world.coordinator.stats();

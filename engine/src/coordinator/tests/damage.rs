@@ -87,7 +87,7 @@ fn damage_beyond_the_parts_that_are_read_is_found_by_a_survey() {
     world.place(&name, &meta, &[0, 1, 2, 3, 5]);
     world.at(&name, 5).damaged.insert((name.hash, name.record), Damage::Payload);
     let missing = world.order(&name)[4];
-    world.coordinator.touch(&name, meta.code, world.now);
+    world.coordinator.touch(&name, World::old(10), meta.code, world.now);
     world.coordinator.touch_missed(name.hash, name.record, missing, world.now);
     world.run_for(3_000 * MS);
     assert!(world.at(&name, 5).damaged.is_empty());

@@ -87,7 +87,7 @@ fn a_touch_that_missed_is_completed_by_a_read_of_its_own() {
     let target = world.order(&name)[4];
     world.coordinator.touch_missed(name.hash, name.record, target, world.now);
     assert_eq!(world.coordinator.stats().under_redundant, 0, "a name that nobody knows");
-    world.coordinator.touch(&name, meta.code, world.now);
+    world.coordinator.touch(&name, World::old(10), meta.code, world.now);
     world.coordinator.touch_missed(name.hash, name.record, target, world.now);
     world.coordinator.touch_missed(name.hash, name.record, target, world.now);
     assert_eq!(world.coordinator.stats().under_redundant, 1);
@@ -121,7 +121,7 @@ fn notes_are_bounded_and_drops_counted() {
     for index in 0..REPAIR_NOTES_MAX + 10 {
         let name = world.name(&format!("key {index}"));
         let target = world.order(&name)[0];
-        world.coordinator.touch(&name, world.code, world.now);
+        world.coordinator.touch(&name, World::old(10), world.code, world.now);
         world.coordinator.touch_missed(name.hash, name.record, target, world.now);
     }
     let stats = world.coordinator.stats();
@@ -160,7 +160,7 @@ fn reads_for_repairs_are_bounded() {
     let mut world = World::new("4+2", 8, |_| {});
     for name in lacking(&mut world) {
         let missing = world.order(&name)[1];
-        world.coordinator.touch(&name, world.code, world.now);
+        world.coordinator.touch(&name, World::old(10), world.code, world.now);
         world.coordinator.touch_missed(name.hash, name.record, missing, world.now);
     }
     for target in world.targets.values_mut() {
@@ -197,7 +197,7 @@ fn what_is_not_confirmed_is_not_completed() {
 
     let (mut world, name) = unconfirmed();
     let missing = world.order(&name)[4];
-    world.coordinator.touch(&name, world.code, world.now);
+    world.coordinator.touch(&name, World::old(10), world.code, world.now);
     world.coordinator.touch_missed(name.hash, name.record, missing, world.now);
     world.run_for(10_000 * MS);
     assert!(!world.asked(&name, 0).contains('x'), "{}", world.asked(&name, 0));
@@ -247,6 +247,42 @@ fn a_completion_that_failed_is_noted() {
     world.run_for(5_000 * MS);
     assert_eq!(world.holders(&name, meta.version), [0, 1, 2]);
     assert_eq!(world.coordinator.stats().under_redundant, 0);
+}
+
+#[test]
+fn a_record_stays_noted_while_a_target_has_not_said_what_it_holds() {
+    // A read has to complete the first before it returns it, and the second not.
+    let lacking = [(1, 2), (3, 4)];
+    let cases = lacking.iter().flat_map(|lacking| {
+        [(true, true), (true, false), (false, true), (false, false)].map(|case| (lacking, case))
+    });
+    for (&(missing, dead), (fails, surveyed)) in cases {
+        let mut world = World::new("4+2", 8, |_| {});
+        let name = world.name("key");
+        let meta = World::meta(&name, World::old(10), world.code);
+        let held =
+            |without: &[usize]| -> Vec<usize> { (0..6).filter(|slot| !without.contains(slot)).collect() };
+        world.place(&name, &meta, &held(&[missing, dead]));
+        let target = world.at(&name, dead);
+        (target.always, target.silent) = (fails.then_some(PartAnswer::Failed), !fails);
+        if surveyed {
+            let missing = world.order(&name)[missing];
+            world.coordinator.touch(&name, meta.version, world.code, world.now);
+            world.coordinator.touch_missed(name.hash, name.record, missing, world.now);
+        } else {
+            world.get(&name);
+        }
+        world.run_for(10_000 * MS);
+        let case =
+            format!("missing {missing}, dead {dead}, it fails: {fails}, a read of its own: {surveyed}");
+        assert_eq!(world.holders(&name, meta.version), held(&[dead]), "{case}");
+        assert_eq!(world.coordinator.stats().under_redundant, 1, "{case}");
+        let target = world.at(&name, dead);
+        (target.always, target.silent) = (None, false);
+        world.run_for(60_000 * MS);
+        assert_eq!(world.holders(&name, meta.version), held(&[]), "{case}");
+        assert_eq!(world.coordinator.stats().under_redundant, 0, "{case}");
+    }
 }
 
 #[test]

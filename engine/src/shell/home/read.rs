@@ -44,7 +44,7 @@ pub async fn serve_read(core: &Rc<Core>, call: &ReadCall) -> Reply<PartBytes> {
     if meta.expired(clock::now().wall_ms()) {
         return Reply::Status(Status::NotFound);
     }
-    core.coordinator.borrow_mut().touch(&call.name, meta.code, clock::now());
+    core.coordinator.borrow_mut().touch(&call.name, meta.version, meta.code, clock::now());
     if call.name.record == Record::OBJECT {
         core.shapes.note(call.name.hash, meta.code);
     }
@@ -120,7 +120,7 @@ pub fn find_in_memory(core: &Core, call: &ReadCall, now: Now) -> Option<Result<I
     if meta.key != call.name.key || meta.namespace != call.name.namespace {
         return None;
     }
-    core.coordinator.borrow_mut().touch(&call.name, meta.code, now);
+    core.coordinator.borrow_mut().touch(&call.name, meta.version, meta.code, now);
     let range = match stripe_range(&meta, call) {
         Ok(range) => range,
         Err(reply) => return Some(Err(reply)),

@@ -182,16 +182,17 @@ fn a_record_is_found_until_it_is_removed() {
 fn touches_are_set_and_taken() {
     let mut index = Index::with_capacity(10, 7);
     let (hash, record) = (KeyHash(9), Record(3));
-    assert!(!index.touch(hash, record) && !index.take_touched(hash, record));
+    assert!(!index.touch(hash, record, 0) && !index.take_touched(hash, record));
     index.insert(hash, record, &Entry { tombstone: true, ..ENTRY }).unwrap();
     assert!(!index.take_touched(hash, record));
-    assert!(index.touch(hash, record) && index.touch(hash, record));
+    assert!(!index.touch(hash, record, ENTRY.hlc + 1) && !index.take_touched(hash, record), "it is older");
+    assert!(index.touch(hash, record, ENTRY.hlc) && index.touch(hash, record, ENTRY.hlc - 1));
     let touched = Entry { tombstone: true, touched: true, ..ENTRY };
     assert_eq!(index.get(hash, record, NOW_HLC), Some(touched));
     assert!(index.take_touched(hash, record));
     assert!(!index.take_touched(hash, record));
     assert_eq!(index.get(hash, record, NOW_HLC), Some(Entry { touched: false, ..touched }));
-    index.touch(hash, record);
+    index.touch(hash, record, ENTRY.hlc);
     index.insert(hash, record, &ENTRY).unwrap();
     assert!(!index.take_touched(hash, record), "a new part is not touched unless its entry says so");
 }
@@ -241,7 +242,7 @@ fn agrees_with_a_map_under_random_operations() {
                 }
                 6 => {
                     let entry = model.get_mut(&held);
-                    assert_eq!(index.touch(hash, name), entry.map(|entry| entry.touched = true).is_some());
+                    assert_eq!(index.touch(hash, name, 0), entry.map(|entry| entry.touched = true).is_some());
                 }
                 _ => {
                     let entry = model.get_mut(&held);

@@ -5,15 +5,19 @@ use std::time::Duration;
 use hedgerow_wire::part::{PartAnswer, PartWrite};
 use hedgerow_wire::time::Timestamp;
 
-use crate::slab::Token;
 use crate::slab::testing::{World, name, part, put};
+use crate::slab::{StoreConfig, Token};
 
 const SLAB: u32 = 256 << 10;
 const SLABS: u32 = 8;
 
 /// A store whose slabs are all taken, though nothing of it is on the device yet; the last writes wait.
 fn full() -> (World, Vec<Token>) {
-    let mut world = World::new(SLABS, SLAB, 5, |_| {});
+    full_with(|_| {})
+}
+
+fn full_with(tune: impl FnOnce(&mut StoreConfig)) -> (World, Vec<Token>) {
+    let mut world = World::new(SLABS, SLAB, 5, tune);
     let mut tokens = Vec::new();
     while world.stats().writes_delayed < 10 {
         let key = tokens.len() as u32;
@@ -48,6 +52,21 @@ fn the_newest_of_the_versions_that_wait_is_held() {
     assert_eq!(world.answers.remove(&first), Some(PartAnswer::Stored));
     assert_eq!(world.answers.remove(&second), Some(PartAnswer::Superseded { version: newer }));
     assert_eq!(world.held(&name(1, 0)), Some(newer));
+}
+
+#[test]
+fn a_write_that_is_overtaken_while_it_waits_leaves_no_batch_without_parts() {
+    // Every part has a batch of its own, as long as that part.
+    let (mut world, _) = full_with(|config| config.commit_len_max = 4096);
+    let (newer, older) = (world.version(5000), world.version(4000));
+    let first = world.begin_write(&put(&part(&name(1, 0), newer, 16_000)));
+    let overtaken = world.begin_write(&put(&part(&name(1, 0), older, 1_000)));
+    let longer = world.begin_write(&put(&part(&name(6000, 0), newer, 30_000)));
+    // The device refuses a write of nothing.
+    world.run();
+    assert_eq!(world.answers.remove(&first), Some(PartAnswer::Stored));
+    assert_eq!(world.answers.remove(&overtaken), Some(PartAnswer::Superseded { version: newer }));
+    assert_eq!(world.answers.remove(&longer), Some(PartAnswer::Stored));
 }
 
 #[test]

@@ -90,8 +90,9 @@ impl Walk {
         let (name, key, record) = self.name();
         let version = self.version((key, record));
         let len = match self.world.rng.random_range(0..10) {
-            0 => 0,
-            1..8 => self.world.rng.random_range(1..3000),
+            // A stripe of an object that has a head is never empty.
+            0 if record == 0 => 0,
+            0..8 => self.world.rng.random_range(1..3000),
             _ => self.world.rng.random_range(3000..30_000),
         };
         let meta = if record == 0 && self.world.rng.random_bool(0.1) {
@@ -100,7 +101,8 @@ impl Walk {
             part(&name, version, len)
         };
         // A repeat must have the same bytes, so the length follows from the version.
-        let meta = if meta.part_len() > 0 { part(&name, version, (version.hlc % 7919) as u32) } else { meta };
+        let meta =
+            if meta.part_len() > 0 { part(&name, version, (version.hlc % 7919) as u32 + 1) } else { meta };
         let ack = AckLevel::ALL[self.world.rng.random_range(0..3)];
         let purpose = if self.world.rng.random_bool(0.1) { WritePurpose::Repair } else { WritePurpose::Put };
         let write = PartWrite { ack, purpose, ..put(&meta) };

@@ -697,11 +697,17 @@ fn a_full_index_refuses_new_records_and_takes_new_versions() {
 }
 
 #[test]
-fn touch_says_whether_the_record_is_held() {
+fn touch_says_whether_anything_as_new_is_held() {
     let mut world = world();
     assert!(!world.touch(&name(1, 0)));
     world.put(&part(&name(1, 0), world.version(1), 10));
     assert!(world.touch(&name(1, 0)) && !world.touch(&name(1, 1)));
+    let (held, newer) = (world.version(1), world.version(2));
+    assert!(world.touch_version(&name(1, 0), held));
+    assert!(!world.touch_version(&name(1, 0), newer), "what is held is older");
+    world.begin_write(&put(&part(&name(1, 0), newer, 10)));
+    assert!(world.touch_version(&name(1, 0), newer), "it is on its way");
+    assert!(!world.touch_version(&name(1, 0), world.version(3)));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Structures of other versions of the format, their checksums right: refused, or passed over as if they were not
 //! there. Nothing of them is ever taken for what it is not.
 
+use std::ops::Range;
+
 use hedgerow_wire::checksum::{crc32c, crc32c_append};
 use hedgerow_wire::part::{PartAnswer, layout as part_layout};
 
@@ -31,9 +33,13 @@ fn reformat(block: &mut [u8], format: u32) {
     seal_block(block, CHECKSUM);
 }
 
-/// The keys whose newest version is held, their bytes checked.
+/// Of how many of these keys the newest version is held, its bytes checked.
+fn held_of(world: &mut World, keys: Range<u32>) -> u32 {
+    keys.filter(|&key| world.held(&name(key, 0)) == Some(world.version(u64::from(key)))).count() as u32
+}
+
 fn held(world: &mut World) -> u32 {
-    (0..KEYS).filter(|&key| world.held(&name(key, 0)) == Some(world.version(u64::from(key)))).count() as u32
+    held_of(world, 0..KEYS)
 }
 
 #[test]
@@ -101,10 +107,6 @@ fn a_part_of_another_format_is_an_erasure() {
         after.put(&part(&name(0, 0), world.version(0), 6000));
         assert_eq!(held(&mut after), KEYS);
     }
-}
-
-fn held_of(world: &mut World, keys: std::ops::Range<u32>) -> u32 {
-    keys.filter(|&key| world.held(&name(key, 0)) == Some(world.version(u64::from(key)))).count() as u32
 }
 
 /// Changes a number in the header of a snapshot; all checksums are right again.

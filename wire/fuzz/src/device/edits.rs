@@ -49,10 +49,6 @@ pub(super) struct Edited {
 }
 
 impl Edited {
-    pub(super) fn new(bytes: Vec<u8>, snapshot: Option<Vec<u8>>) -> Edited {
-        Edited { bytes, snapshot }
-    }
-
     /// Does the next edit.
     pub(super) fn edit(&mut self, input: &mut Input<'_>) {
         match input.byte() % 9 {

@@ -1,4 +1,4 @@
-//! The stored inputs: `corpus/TARGET/seed-*`, which the encoders give, and `corpus/TARGET/found-*`, which once broke a
+//! The stored inputs: `corpus/TARGET/seed-*`, which the encoders give, and `corpus/TARGET/found-*`, which broke a
 //! promise. `HEDGEROW_CORPUS_WRITE=1` writes the first kind anew after a change of a layout that is meant.
 
 use std::collections::BTreeMap;

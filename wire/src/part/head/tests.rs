@@ -89,6 +89,7 @@ fn impossible_fields_are_refused_though_the_checksum_is_right() {
         (layout::CHECKSUM_KIND, 77, "checksum_kind"),
         (layout::OBJECT_LEN + 6, 1, "object_len"),
         (layout::STRIPE_LEN + 3, 1, "stripe_len"),
+        (layout::STRIPE_LEN, 1, "object_len"),
         (layout::PAYLOAD_LEN, 0, "payload_len"),
         (PART_HEADER_LEN, 3, "extension kind"),
     ];
@@ -101,6 +102,52 @@ fn impossible_fields_are_refused_though_the_checksum_is_right() {
             other => panic!("{expected}: {other:?}"),
         }
     }
+}
+
+#[test]
+fn lengths_that_contradict_each_other_are_refused() {
+    const UNKNOWN: u64 = PartMeta::OBJECT_LEN_UNKNOWN;
+    const SIZE: u32 = 1 << 20;
+    let two = 2 * u64::from(SIZE);
+    // Record, length of the object, of this stripe; which field is wrong, if any.
+    let cases: &[(PartKind, u32, u64, u32, Option<&str>)] = &[
+        (PartKind::Sole, 0, 0, 0, None),
+        (PartKind::Sole, 0, u64::from(SIZE), SIZE, None),
+        (PartKind::Sole, 0, 5, 4, Some("object_len")),
+        (PartKind::Sole, 0, UNKNOWN, 4, Some("object_len")),
+        (PartKind::Head, 0, two, 0, None),
+        (PartKind::Head, 0, two, 1, Some("stripe_len")),
+        (PartKind::Head, 0, UNKNOWN, 0, Some("object_len")),
+        (PartKind::Tombstone, 0, 0, 0, None),
+        (PartKind::Tombstone, 0, 1, 0, Some("object_len")),
+        (PartKind::Tombstone, 0, 0, 1, Some("stripe_len")),
+        (PartKind::Stripe, 1, UNKNOWN, 1, None),
+        (PartKind::Stripe, 1, UNKNOWN, 0, Some("stripe_len")),
+        (PartKind::Stripe, 64, UNKNOWN, SIZE, None),
+        (PartKind::Stripe, 65, UNKNOWN, 1, Some("stripe_len")),
+        (PartKind::Stripe, u32::MAX, UNKNOWN, 1, Some("stripe_len")),
+        (PartKind::Stripe, 2, two, SIZE, None),
+        (PartKind::Stripe, 2, two - 5, SIZE - 5, None),
+        (PartKind::Stripe, 2, two, SIZE - 5, Some("stripe_len")),
+        (PartKind::Stripe, 2, two - 5, SIZE, Some("stripe_len")),
+        (PartKind::Stripe, 3, two, 0, Some("stripe_len")),
+    ];
+    for &(kind, record, object_len, stripe_len, wrong) in cases {
+        let code = if kind == PartKind::Head || kind == PartKind::Tombstone { "1+5" } else { "4+2" };
+        let code = code.parse().unwrap();
+        let record = Record(record);
+        let meta = PartMeta { kind, record, object_len, stripe_len, stripe_size: SIZE, code, ..sample() };
+        let found = match decode_part_head(&encoded(&meta)) {
+            Ok(_) => None,
+            Err(PartHeadError::Field { field, .. }) => Some(field),
+            Err(other) => panic!("{other:?}"),
+        };
+        assert_eq!(found, wrong, "{kind:?} {record:?}, {stripe_len} bytes of {object_len}");
+    }
+    let smaller = PartMeta { stripe_size: 99_999, ..sample() };
+    assert!(decode_part_head(&encoded(&smaller)).is_err(), "a sole stripe that is larger than a stripe");
+    let coded = PartMeta { kind: PartKind::Head, stripe_len: 0, ..sample() };
+    assert!(decode_part_head(&encoded(&coded)).is_err(), "heads are copies");
 }
 
 #[test]

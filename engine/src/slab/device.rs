@@ -1,4 +1,5 @@
-//! A device in memory: its operations complete when the test says so; it fails, tears and is cut off.
+//! A device in memory, for tests of the store and for the simulation: its operations complete when the caller
+//! says so, and as the caller says; it fails, tears, lies, rots and is cut off.
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -6,11 +7,40 @@ use std::rc::Rc;
 use rand::Rng;
 use rand::rngs::SmallRng;
 
-use super::{EIO, TestBuffers};
-use crate::slab::layout::{BLOCK_LEN, SLABS_START, SlabHeader, SlabTrailer};
-use crate::slab::{Effect, IoError, IoId, IoResult};
+use super::layout::{BLOCK_LEN, SLABS_START, SlabHeader, SlabTrailer};
+use super::{Buffers, Effect, IoError, IoId, IoResult};
 
+/// The operating system's code of an input/output error.
+pub(crate) const EIO: i32 = 5;
 const SECTOR_LEN: usize = 512;
+
+/// Buffers on the heap; fresh ones hold garbage, often that of an earlier one.
+#[derive(Clone, Default)]
+pub(crate) struct HeapBuffers {
+    spare: Vec<Vec<u8>>,
+}
+
+/// Buffers that are kept to be used again.
+const SPARE_MAX: usize = 4;
+
+impl Buffers for HeapBuffers {
+    type Write = Vec<u8>;
+    type Read = Rc<[u8]>;
+    fn alloc(&mut self, len: usize) -> Vec<u8> {
+        assert!(len > 0 && len.is_multiple_of(BLOCK_LEN), "a buffer of {len} bytes");
+        let mut buffer = self.spare.pop().unwrap_or_default();
+        buffer.resize(len, 0xa5);
+        buffer
+    }
+    fn freeze(&mut self, write: Vec<u8>, len: usize) -> Rc<[u8]> {
+        assert!(len.is_multiple_of(BLOCK_LEN) && len <= write.len());
+        let read = Rc::from(&write[..len]);
+        if self.spare.len() < SPARE_MAX {
+            self.spare.push(write);
+        }
+        read
+    }
+}
 
 /// An operation that the device has taken.
 pub(crate) enum Op {
@@ -31,6 +61,19 @@ pub(crate) enum Crash {
     Power,
 }
 
+/// How an operation goes that does not go well.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Mishap {
+    /// It fails with this code of the operating system; nothing is done.
+    Error(i32),
+    /// A write of which only some sectors are there, though the device says that it is done.
+    Torn,
+    /// A write that the device says it has done, and has not.
+    Lost,
+    /// A write that the device has done elsewhere: at this offset.
+    Misdirected(u64),
+}
+
 /// A device in memory.
 pub(crate) struct Device {
     pub(crate) bytes: Vec<u8>,
@@ -47,7 +90,7 @@ pub(crate) struct Device {
     pub(crate) flushes: u64,
     pub(crate) bytes_written: u64,
     /// Blocks written since their slab was opened, to see that none is written twice.
-    pub(super) written_once: HashSet<u64>,
+    pub(crate) written_once: HashSet<u64>,
     generations: HashMap<u64, u64>,
     pub(crate) slab_len: u64,
 }
@@ -73,6 +116,7 @@ impl Device {
     }
 
     /// A device that a crash has left as `image`.
+    #[cfg(test)]
     pub(crate) fn of_image(image: Vec<u8>, slab_len: u32) -> Device {
         let mut device = Device::new(0, slab_len);
         device.durable = image.clone();
@@ -81,7 +125,7 @@ impl Device {
     }
 
     /// Takes an operation; gives an effect back that is none.
-    pub(crate) fn take(&mut self, effect: Effect<TestBuffers>) -> Option<Effect<TestBuffers>> {
+    pub(crate) fn take(&mut self, effect: Effect<HeapBuffers>) -> Option<Effect<HeapBuffers>> {
         let block = BLOCK_LEN as u64;
         let (io, op) = match effect {
             Effect::Read { io, offset, len } => {
@@ -94,7 +138,9 @@ impl Device {
                 assert!(
                     offset.is_multiple_of(block)
                         && (buf.len() as u64).is_multiple_of(block)
-                        && !buf.is_empty()
+                        && !buf.is_empty(),
+                    "{} bytes to be written at {offset}",
+                    buf.len()
                 );
                 assert!(offset + buf.len() as u64 <= self.bytes.len() as u64, "write beyond the end");
                 self.check_once(offset, &buf);
@@ -138,8 +184,66 @@ impl Device {
         self.bytes_written += buf.len() as u64;
     }
 
+    /// Where in `under_way` an operation is.
+    pub(crate) fn position(&self, io: IoId) -> Option<usize> {
+        self.under_way.iter().position(|(other, _)| *other == io)
+    }
+
+    /// Completes the operation at `at` of `under_way` with a mishap. One that cannot befall such an operation
+    /// does not.
+    pub(crate) fn complete_with(
+        &mut self,
+        at: usize,
+        mishap: Mishap,
+        rng: &mut SmallRng,
+    ) -> (IoId, IoResult<HeapBuffers>) {
+        let write = matches!(self.under_way[at].1, Op::Write { .. });
+        match mishap {
+            Mishap::Error(os) => self.fail(at, os),
+            Mishap::Torn | Mishap::Lost if write => {
+                self.completed += 1;
+                let (io, op) = self.under_way.remove(at);
+                if let (Mishap::Torn, Op::Write { offset, buf }) = (mishap, op) {
+                    self.tear(offset, &buf, rng);
+                    self.settle(offset, buf.len());
+                }
+                (io, IoResult::Done(Ok(())))
+            }
+            Mishap::Misdirected(elsewhere) if write => {
+                if let (_, Op::Write { offset, buf }) = &mut self.under_way[at] {
+                    *offset = elsewhere.min(self.bytes.len().saturating_sub(buf.len()) as u64);
+                }
+                self.complete(at)
+            }
+            _ => self.complete(at),
+        }
+    }
+
+    fn fail(&mut self, at: usize, os: i32) -> (IoId, IoResult<HeapBuffers>) {
+        let (io, op) = self.under_way.remove(at);
+        self.completed += 1;
+        let error = IoError::from_os(os);
+        match op {
+            Op::Read { .. } => (io, IoResult::Read(Err(error))),
+            _ => (io, IoResult::Done(Err(error))),
+        }
+    }
+
+    /// A bit of what is stored turns over.
+    pub(crate) fn rot(&mut self, bit: u64) {
+        let place = (bit / 8) as usize % self.bytes.len();
+        self.bytes[place] ^= 1 << (bit % 8);
+        self.durable[place] ^= 1 << (bit % 8);
+    }
+
+    /// What `bytes` has there is what is left after any crash.
+    fn settle(&mut self, offset: u64, len: usize) {
+        let range = offset as usize..offset as usize + len;
+        self.durable[range.clone()].copy_from_slice(&self.bytes[range]);
+    }
+
     /// Completes the operation at `at` of `under_way`.
-    pub(crate) fn complete(&mut self, at: usize) -> (IoId, IoResult<TestBuffers>) {
+    pub(crate) fn complete(&mut self, at: usize) -> (IoId, IoResult<HeapBuffers>) {
         let (io, op) = self.under_way.remove(at);
         self.completed += 1;
         let error = IoError::from_os(EIO);
@@ -185,6 +289,7 @@ impl Device {
     }
 
     /// The device as it once was.
+    #[cfg(test)]
     pub(crate) fn restore(&mut self, image: &[u8]) {
         self.bytes.copy_from_slice(image);
         self.written_once.clear();
@@ -223,5 +328,62 @@ impl Device {
                 self.apply(offset + (at * SECTOR_LEN) as u64, sector);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+
+    const SLAB_LEN: u32 = 64 << 10;
+
+    /// A device with a write of `byte` under way in its first block, which no slab has.
+    fn writing(byte: u8) -> Device {
+        let mut device = Device::new(SLABS_START + u64::from(SLAB_LEN), SLAB_LEN);
+        let buf = Rc::from(vec![byte; BLOCK_LEN]);
+        assert!(device.take(Effect::Write { io: IoId(1), offset: 0, buf }).is_none());
+        device
+    }
+
+    fn done(result: &IoResult<HeapBuffers>) -> bool {
+        matches!(result, IoResult::Done(Ok(())))
+    }
+
+    #[test]
+    fn a_write_that_fails_or_is_lost_is_not_there() {
+        let mut rng = SmallRng::seed_from_u64(1);
+        let mut device = writing(7);
+        let (io, result) = device.complete_with(0, Mishap::Error(EIO), &mut rng);
+        assert!(io == IoId(1) && matches!(result, IoResult::Done(Err(error)) if error.os == EIO));
+        assert!(device.bytes[..BLOCK_LEN].iter().all(|&byte| byte == 0));
+        let mut device = writing(7);
+        assert!(done(&device.complete_with(0, Mishap::Lost, &mut rng).1));
+        assert!(device.bytes[..BLOCK_LEN].iter().all(|&byte| byte == 0) && device.under_way.is_empty());
+    }
+
+    #[test]
+    fn a_write_lands_in_part_or_elsewhere() {
+        let mut rng = SmallRng::seed_from_u64(1);
+        let mut device = writing(7);
+        assert!(done(&device.complete_with(0, Mishap::Torn, &mut rng).1));
+        let there = device.bytes[..BLOCK_LEN].iter().filter(|&&byte| byte == 7).count();
+        assert!(there > 0 && there < BLOCK_LEN && there.is_multiple_of(SECTOR_LEN), "{there}");
+        assert_eq!(device.bytes, device.durable, "no crash makes it whole");
+        let mut device = writing(7);
+        assert!(done(&device.complete_with(0, Mishap::Misdirected(2 * BLOCK_LEN as u64), &mut rng).1));
+        assert!(device.bytes[2 * BLOCK_LEN..3 * BLOCK_LEN].iter().all(|&byte| byte == 7));
+        assert!(device.bytes[..2 * BLOCK_LEN].iter().all(|&byte| byte == 0));
+    }
+
+    #[test]
+    fn what_rots_stays_rotten() {
+        let mut device = writing(7);
+        assert!(done(&device.complete(0).1));
+        device.rot(8 * 5 + 3);
+        device.take(Effect::Read { io: IoId(2), offset: 0, len: BLOCK_LEN });
+        let IoResult::Read(Ok(bytes)) = device.complete(0).1 else { panic!("a read") };
+        assert_eq!((bytes[4], bytes[5]), (7, 7 ^ 8));
     }
 }
