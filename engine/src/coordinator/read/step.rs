@@ -224,19 +224,28 @@ impl<B> ReadOp<B> {
         if self.slots.iter().any(newer) {
             return self.give_up(desk, now);
         }
-        if !self.may_be_unconfirmed(version, shape, desk) {
-            return Step::Done(End::Miss(Miss::Unconfirmed(version)));
+        match self.end_unconfirmed(version, shape, desk) {
+            End::Found { .. } => self.assembled(version, shape, false, desk, now),
+            end => Step::Done(end),
         }
-        self.assembled(version, shape, false, desk, now)
     }
 
-    /// Whether `version` may be returned without its confirmations. Of a tombstone it may, since that is
-    /// a miss; but to a strict read a miss is one only if it is certain.
-    fn may_be_unconfirmed(&self, version: Version, shape: &Shape, desk: &Desk<B>) -> bool {
+    /// How a read ends that found `version`, which cannot be confirmed. A tombstone may be returned, since that
+    /// is a miss; but to a strict read a miss is one only if it is certain, and to none if who might hold what
+    /// has taken its place merely had no room to be asked.
+    fn end_unconfirmed(&self, version: Version, shape: &Shape, desk: &Desk<B>) -> End {
         let (m, spare) = (desk.config.code.m(), desk.config.code.quorum_spare());
         let deleted = self.candidate(version).is_some_and(|found| found.meta.kind == PartKind::Tombstone);
+        let full = |slot: &Slot| slot.known == Known::Lost(Loss::Full);
+        if deleted && self.slots.iter().take(m + 1).any(full) {
+            return End::Overloaded;
+        }
         let excused = confirm::excusable(m, spare, &self.standings(version, desk));
-        !self.request.strict && (deleted || excused || !shape.confirmable)
+        if !self.request.strict && (deleted || excused || !shape.confirmable) {
+            End::Found { version, confirmed: false }
+        } else {
+            End::Miss(Miss::Unconfirmed(version))
+        }
     }
 
     /// The newest version cannot be had, and nothing older is certain. If its write may be under way,
@@ -290,11 +299,7 @@ impl<B> ReadOp<B> {
         if newer || !self.satisfied(version, &shape) {
             return End::Deadline;
         }
-        if self.may_be_unconfirmed(version, &shape, desk) {
-            End::Found { version, confirmed: false }
-        } else {
-            End::Miss(Miss::Unconfirmed(version))
-        }
+        self.end_unconfirmed(version, &shape, desk)
     }
 
     /// Remains that are certain to be too few, and so old that no write of them can be under way: what

@@ -110,6 +110,23 @@ fn a_tombstone_that_is_not_confirmed_is_no_absence_to_a_strict_read() {
 }
 
 #[test]
+fn a_tombstone_is_no_miss_where_those_who_could_tell_had_no_room() {
+    for strict in [false, true] {
+        let mut world = World::new("4+2", 8, |_| {});
+        let name = world.name("key");
+        let tombstone = world.tombstone(&name, World::old(110));
+        // On a target that confirms nothing; what replaced it may be on the first three alone.
+        world.place(&name, &tombstone, &[3]);
+        for slot in [0, 1, 2] {
+            world.at(&name, slot).always = Some(PartAnswer::Overloaded);
+        }
+        let mut request = world.request(&name);
+        request.strict = strict;
+        assert_eq!(world.read(request), ReadOutcome::Overloaded);
+    }
+}
+
+#[test]
 fn a_write_that_goes_on_for_ever_is_waited_for_a_few_times() {
     let mut world = World::new("4+2", 8, |_| {});
     let name = world.name("key");
