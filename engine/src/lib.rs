@@ -1,11 +1,12 @@
 //! The Hedgerow engine.
 //!
-//! `codec`, `ring`, `coordinator`, `memory` and `slab` are state machines without I/O, clock or
+//! `codec`, `ring`, `gates`, `coordinator`, `memory` and `slab` are state machines without I/O, clock or
 //! randomness of their own; `shell` (feature `shell`) is the only place that knows glommio and puts
 //! them together. `sim` (feature `sim`) puts the same machines into a simulated world.
 
 pub mod codec;
 pub mod coordinator;
+pub mod gates;
 pub mod memory;
 pub mod mistakes;
 pub mod ring;

@@ -1,6 +1,8 @@
 //! Parts: their header (one layout, on devices and in part messages), and what a coordinator asks of
 //! a target. A local shard is asked with the same types that travel between members.
 
+use std::ops::Range;
+
 use smallvec::SmallVec;
 
 use crate::limits::PART_HEADER_LEN;
@@ -87,6 +89,19 @@ impl PartMeta {
             PartKind::Head | PartKind::Tombstone => 0,
             PartKind::Sole | PartKind::Stripe => self.code.part_len(self.stripe_len as usize),
         }
+    }
+
+    /// The data parts that hold `range` of the stripe's bytes, in order, each with which of its own bytes those are.
+    pub fn cuts(&self, range: Range<usize>) -> impl Iterator<Item = (u8, Range<usize>)> + Clone + use<> {
+        let part_len = self.part_len();
+        let numbers = match range.is_empty() {
+            true => 0..0,
+            false => range.start / part_len..range.end.div_ceil(part_len),
+        };
+        numbers.map(move |number| {
+            let first = number * part_len;
+            (number as u8, range.start.max(first) - first..range.end.min(first + part_len) - first)
+        })
     }
 
     /// Stripes of the object: 0 when its length is not known.

@@ -174,6 +174,28 @@ impl Codec {
         self.plans.get(&key, &self.kernels).apply(&self.kernels, &sources, &mut outputs);
         Ok(())
     }
+
+    /// As [`Codec::reconstruct`], into memory that it takes: the parts `want`, of `part_len` bytes each, in their
+    /// order. Parts without bytes need nothing to be rebuilt from.
+    pub fn rebuild<B: AsRef<[u8]>>(
+        &mut self,
+        code: Code,
+        part_len: usize,
+        have: &[(u8, B)],
+        want: &[u8],
+    ) -> Result<SmallVec<[Vec<u8>; 8]>, CodecError> {
+        let mut buffers: SmallVec<[Vec<u8>; 8]> = want.iter().map(|_| vec![0; part_len]).collect();
+        if want.is_empty() || part_len == 0 {
+            return Ok(buffers);
+        }
+        let have: SmallVec<[(u8, &[u8]); 16]> =
+            have.iter().map(|(part, bytes)| (*part, bytes.as_ref())).collect();
+        let mut wanted: SmallVec<[(u8, &mut [u8]); 8]> =
+            want.iter().zip(&mut buffers).map(|(&part, buffer)| (part, buffer.as_mut_slice())).collect();
+        self.reconstruct(code, &have, &mut wanted)?;
+        drop(wanted);
+        Ok(buffers)
+    }
 }
 
 impl Default for Codec {

@@ -33,6 +33,8 @@ fn check_rebuild(codec: &mut Codec, code: Code, parts: &[Vec<u8>], have: &[u8], 
     for (&part, bytes) in want.iter().zip(&buffers) {
         assert!(*bytes == parts[usize::from(part)], "{code}: part {part} from {have:?} is wrong");
     }
+    let rebuilt = codec.rebuild(code, parts[0].len(), &given, want).unwrap();
+    assert!(rebuilt[..] == buffers[..], "{code}: {want:?} from {have:?} in memory of its own");
 }
 
 fn numbers(mask: u32) -> Vec<u8> {

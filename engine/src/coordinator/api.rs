@@ -196,6 +196,18 @@ pub enum ReadOutcome<B> {
     Overloaded,
 }
 
+impl<B> ReadOutcome<B> {
+    /// The version that no later read of the object may go behind: what was found and is confirmed, or a
+    /// tombstone. (To an ordinary read one is a miss unconfirmed, too: nothing older is worth keeping then.)
+    pub fn floor(&self) -> Option<Version> {
+        match self {
+            ReadOutcome::Found { meta, confirmed: true, .. } => Some(meta.version),
+            ReadOutcome::NotFound { why: Miss::Deleted(version) } => Some(*version),
+            _ => None,
+        }
+    }
+}
+
 /// The final outcome of a write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum WriteOutcome {

@@ -15,13 +15,13 @@ use super::clock::Clock;
 use super::coverage::Rare;
 use super::env::{Delivery, Env, Event, Setup};
 use super::frames::{self, Asked};
-use super::gates::Gates;
 use super::home::{Call, InMemory, Task};
 use super::network::{Packet, Received};
 use super::parts::{self, OpBytes};
 use super::shard::{Out, Request, Shard, StoreAnswer};
 use crate::codec::Codec;
 use crate::coordinator::{Action, AskId, Config, Coordinator, OpId};
+use crate::gates::Gates;
 use crate::memory::MemoryTier;
 use crate::slab::{EvictedPart, Token};
 
@@ -71,7 +71,7 @@ pub(super) struct Core {
     pub(super) memory: MemoryTier<InMemory>,
     /// The codes of objects that were met.
     pub(super) shapes: BTreeMap<KeyHash, Code>,
-    pub(super) gates: Gates,
+    pub(super) gates: Gates<u32>,
     pub(super) calls: BTreeMap<u32, Call>,
     pub(super) call_of: HashMap<OpId, u32>,
     pub(super) bytes: HashMap<OpId, OpBytes>,
@@ -304,10 +304,9 @@ impl Core {
             }
             Action::Release { op } => drop(self.bytes.remove(&op)),
             Action::Rebuild { op, meta, have, want } => {
-                let rebuilt = parts::rebuild(site.codec, &meta, &have, &want);
-                if rebuilt.len() < want.len() {
+                let Some(rebuilt) = parts::rebuild(site.codec, &meta, &have, &want) else {
                     return self.coordinator.rebuild_failed(op, now);
-                }
+                };
                 self.bytes.insert(op, OpBytes::Rebuilt { meta: Box::new(meta), parts: rebuilt });
                 self.coordinator.rebuilt(op, now);
             }

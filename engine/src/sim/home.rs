@@ -15,10 +15,10 @@ use super::bytes::{Slice, body};
 use super::core::{Core, Site, Waiter};
 use super::coverage::Rare;
 use super::facts::{Answer, Found};
-use super::gates::Entry as Way;
 use super::parts::{OpBytes, assemble};
 use super::plan::{ClientOp, Condition, OpKind};
 use crate::coordinator::{Miss, OpId, ReadOutcome, ReadRequest, WriteOutcome, WriteRequest};
+use crate::gates::Entry as Way;
 use crate::memory::{Entry, FillToken, Kept};
 
 /// Length of every stripe but the last of an object, in bytes; those of the simulation have one.
@@ -63,15 +63,6 @@ pub(super) struct Call {
     stage: Stage,
 }
 
-/// The version of an object that a read has found, or found deleted, for certain.
-fn confirmed_version(outcome: &ReadOutcome<Slice>) -> Option<Version> {
-    match outcome {
-        ReadOutcome::Found { meta, confirmed: true, .. } => Some(meta.version),
-        ReadOutcome::NotFound { why: Miss::Deleted(version) } => Some(*version),
-        _ => None,
-    }
-}
-
 impl Call {
     fn whole(&self) -> bool {
         self.range() == (0, FrameHeader::TO_END)
@@ -112,7 +103,7 @@ impl Core {
             self.read(call, site);
         } else {
             let way = if op.kind.condition().is_some() { Way::Exclusive } else { Way::Shared };
-            let enters = self.gates.enter(hash, way, op.id);
+            let enters = self.gates.enter(hash, way, || op.id);
             self.calls.insert(op.id, call);
             if enters {
                 self.entered(op.id, site);
@@ -144,7 +135,7 @@ impl Core {
     pub(super) fn gate_is_late(&mut self, id: u32, site: &mut Site<'_>) {
         let Some(Call { op, stage: Stage::Gate(_), .. }) = self.calls.get(&id) else { return };
         // One that was let in goes on, though its turn has not come.
-        if self.gates.give_up(self.setup.name(op.key).hash, id) {
+        if self.gates.give_up(self.setup.name(op.key).hash, |waiter| *waiter == id) {
             self.calls.remove(&id);
             site.env.answer(id, Answer::Status(Status::DeadlineExceeded));
         }
@@ -189,7 +180,7 @@ impl Core {
 
     /// A write is over: its gate is open for the next ones.
     fn over(&mut self, call: &Call, answer: Answer, site: &mut Site<'_>) {
-        for next in self.gates.leave(self.setup.name(call.op.key).hash) {
+        for next in self.gates.leave(self.setup.name(call.op.key).hash, |_| false) {
             self.spawn(Task::Enter(next), site);
         }
         site.env.answer(call.op.id, answer);
@@ -253,7 +244,7 @@ impl Core {
             Stage::Reading(_, token) => token.take(),
             Stage::Gate(_) | Stage::Writing(..) => None,
         };
-        if let Some(version) = confirmed_version(&outcome) {
+        if let Some(version) = outcome.floor() {
             self.memory.returned(self.setup.name(call.op.key).hash, version);
         }
         let (meta, parts, confirmed) = match outcome {

@@ -7,7 +7,7 @@
 //! | `world.rs` | the queue of events; a run from its plan to its end |
 //! | `env.rs` | what all members share: the time, the queue, chance, the ledger of losses |
 //! | `member.rs` | a member: its devices and clock, and its process from one start to the next |
-//! | `core.rs`, `home.rs`, `gates.rs` | its process: what the shell does with the machines, in the same order |
+//! | `core.rs`, `home.rs` | its process: what the shell does with the machines, in the same order |
 //! | `parts.rs` | parts and the stripes that they make |
 //! | `shard.rs` | a shard: the store, or its opening, on a device with its faults |
 //! | `frames.rs` | what crosses between members, as frames |
@@ -30,7 +30,6 @@ pub mod coverage;
 mod env;
 pub mod facts;
 mod frames;
-mod gates;
 mod home;
 pub mod judge;
 mod member;

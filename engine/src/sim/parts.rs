@@ -43,49 +43,26 @@ pub(super) fn assemble(
     range: Range<usize>,
 ) -> Option<(Vec<u8>, bool)> {
     let mut bytes = Vec::with_capacity(range.len());
-    if range.is_empty() {
-        return Some((bytes, false));
-    }
-    let part_len = meta.part_len();
-    let numbers = range.start / part_len..=(range.end - 1) / part_len;
-    let has = |number: usize| parts.iter().find(|(part, _)| usize::from(*part) == number);
+    let cuts = meta.cuts(range);
+    let has = |number: u8| parts.iter().find(|(part, _)| *part == number);
     let missing: Vec<u8> =
-        numbers.clone().filter(|&number| has(number).is_none()).map(|number| number as u8).collect();
-    let rebuilt = rebuild(codec, meta, parts, &missing);
-    if rebuilt.len() != missing.len() {
-        return None;
-    }
-    for number in numbers {
-        let first = number * part_len;
-        let inside = range.start.max(first) - first..range.end.min(first + part_len) - first;
-        let (_, part) =
-            has(number).or_else(|| rebuilt.iter().find(|(part, _)| usize::from(*part) == number))?;
+        cuts.clone().map(|(number, _)| number).filter(|&number| has(number).is_none()).collect();
+    let rebuilt = rebuild(codec, meta, parts, &missing)?;
+    for (number, inside) in cuts {
+        let (_, part) = has(number).or_else(|| rebuilt.iter().find(|(part, _)| *part == number))?;
         bytes.extend_from_slice(&part.as_ref()[inside]);
     }
     Some((bytes, !missing.is_empty()))
 }
 
-/// Rebuilds the parts `want` from `have`; fewer than asked for if `have` does not suffice.
+/// Rebuilds the parts `want` from `have`, if it suffices.
 pub(super) fn rebuild(
     codec: &mut Codec,
     meta: &PartMeta,
     have: &[(u8, Slice)],
     want: &[u8],
-) -> Vec<(u8, Slice)> {
-    let part_len = meta.part_len();
-    let slice = |bytes: Vec<u8>| Slice::new(Rc::from(&bytes[..]), 0..bytes.len());
-    if part_len == 0 {
-        return want.iter().map(|&part| (part, slice(Vec::new()))).collect();
-    }
-    if want.is_empty() {
-        return Vec::new();
-    }
-    let have: Vec<(u8, &[u8])> = have.iter().map(|(part, bytes)| (*part, bytes.as_ref())).collect();
-    let mut buffers = vec![vec![0; part_len]; want.len()];
-    let mut wanted: Vec<(u8, &mut [u8])> =
-        want.iter().zip(&mut buffers).map(|(&part, buffer)| (part, buffer.as_mut_slice())).collect();
-    if codec.reconstruct(meta.code, &have, &mut wanted).is_err() {
-        return Vec::new();
-    }
-    want.iter().zip(buffers).map(|(&part, buffer)| (part, slice(buffer))).collect()
+) -> Option<Vec<(u8, Slice)>> {
+    let rebuilt = codec.rebuild(meta.code, meta.part_len(), have, want).ok()?;
+    let slices = rebuilt.into_iter().map(|bytes| Slice::new(Rc::from(&bytes[..]), 0..bytes.len()));
+    Some(want.iter().copied().zip(slices).collect())
 }

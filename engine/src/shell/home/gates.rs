@@ -1,36 +1,20 @@
-//! Writes of one key: those with a condition exclude all others, the rest go side by side. And the
-//! puts of several stripes, which are under way over many calls.
+//! Waiting at the gates of a key, and the puts of several stripes, which are under way over many calls.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use futures_lite::future::or;
 use hedgerow_wire::time::Timestamp;
 use hedgerow_wire::{KeyHash, Version};
 
+use crate::gates::{self, Entry};
 use crate::shell::clock;
 use crate::shell::oneshot;
 
-/// How a write enters.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Entry {
-    /// Beside other unconditional writes.
-    Shared,
-    /// Alone.
-    Exclusive,
-}
-
-#[derive(Default)]
-struct State {
-    inside: usize,
-    exclusive: bool,
-    waiting: VecDeque<(Entry, oneshot::Sender<()>)>,
-}
-
-/// The gates of a core's keys. A key has one only while a write of it is under way.
+/// The gates of a core's keys: who waits is told through a channel.
 #[derive(Clone, Default)]
-pub struct Gates(Rc<RefCell<HashMap<KeyHash, State>>>);
+pub struct Gates(Rc<RefCell<gates::Gates<oneshot::Sender<()>>>>);
 
 /// Held by a write that is under way.
 pub struct Gate {
@@ -41,18 +25,13 @@ pub struct Gate {
 impl Gates {
     /// Waits for its turn, in the order of coming; nothing if the deadline comes first.
     pub async fn enter(&self, hash: KeyHash, entry: Entry, deadline: Timestamp) -> Option<Gate> {
-        let turn = {
-            let mut gates = self.0.borrow_mut();
-            let state = gates.entry(hash).or_default();
-            if state.waiting.is_empty() && state.admits(entry) {
-                state.admit(entry);
-                None
-            } else {
-                let (sender, receiver) = oneshot::channel();
-                state.waiting.push_back((entry, sender));
-                Some(receiver)
-            }
+        let mut turn = None;
+        let waiter = || {
+            let (sender, receiver) = oneshot::channel();
+            turn = Some(receiver);
+            sender
         };
+        self.0.borrow_mut().enter(hash, entry, waiter);
         if let Some(turn) = turn {
             let late = async {
                 glommio::timer::sleep(deadline.since(clock::timestamp())).await;
@@ -65,36 +44,8 @@ impl Gates {
     }
 
     fn leave(&self, hash: KeyHash) {
-        let mut gates = self.0.borrow_mut();
-        let Some(state) = gates.get_mut(&hash) else { return };
-        state.inside -= 1;
-        state.exclusive = false;
-        while let Some(&(entry, ref turn)) = state.waiting.front() {
-            if turn.abandoned() {
-                state.waiting.pop_front();
-            } else if state.admits(entry) {
-                state.admit(entry);
-                if let Some((_, turn)) = state.waiting.pop_front() {
-                    turn.send(());
-                }
-            } else {
-                break;
-            }
-        }
-        if state.inside == 0 && state.waiting.is_empty() {
-            gates.remove(&hash);
-        }
-    }
-}
-
-impl State {
-    fn admits(&self, entry: Entry) -> bool {
-        !self.exclusive && (self.inside == 0 || entry == Entry::Shared)
-    }
-
-    fn admit(&mut self, entry: Entry) {
-        self.inside += 1;
-        self.exclusive = entry == Entry::Exclusive;
+        let admitted = self.0.borrow_mut().leave(hash, oneshot::Sender::abandoned);
+        admitted.into_iter().for_each(|turn| turn.send(()));
     }
 }
 
@@ -146,7 +97,7 @@ mod tests {
         let puts = OpenPuts::default();
         let version = |hlc| Version { hlc, coordinator: 1 };
         let gates = Gates::default();
-        gates.0.borrow_mut().entry(KEY).or_default().admit(Entry::Exclusive);
+        assert!(gates.0.borrow_mut().enter(KEY, Entry::Exclusive, || unreachable!()));
         puts.begin(KEY, version(7), Some(Gate { gates: gates.clone(), hash: KEY }));
         puts.begin(KEY, version(8), None);
         assert!(puts.any(KEY) && !puts.any(KeyHash(6)) && !puts.any(KeyHash(8)));

@@ -8,7 +8,7 @@ use hedgerow_wire::checksum::{crc32c, crc32c_combine};
 use hedgerow_wire::frame::Status;
 use hedgerow_wire::part::{PartKind, PartMeta};
 use hedgerow_wire::time::Now;
-use hedgerow_wire::{KeyHash, ReadPolicy, Record, Version};
+use hedgerow_wire::{KeyHash, ReadPolicy, Record};
 use smallvec::SmallVec;
 
 use super::{Piece, Pieces, ReadCall, RecordReply, Reply, StripeInMemory};
@@ -27,7 +27,7 @@ pub async fn serve_read(core: &Rc<Core>, call: &ReadCall) -> Reply<PartBytes> {
     }
     let token = core.memory.borrow_mut().begin_fill(call.name.hash);
     let outcome = core.read(read_request(core, call)).await;
-    if let Some(version) = confirmed_version(&outcome).filter(|_| call.name.record == Record::OBJECT) {
+    if let Some(version) = outcome.floor().filter(|_| call.name.record == Record::OBJECT) {
         core.memory.borrow_mut().returned(call.name.hash, version);
     }
     let (meta, parts, confirmed) = match outcome {
@@ -60,15 +60,6 @@ pub async fn serve_read(core: &Rc<Core>, call: &ReadCall) -> Reply<PartBytes> {
         fill_memory(core, token, call, meta.clone(), pieces.clone());
     }
     Reply::Record(RecordReply { meta, pieces, confirmed, from_memory: false })
-}
-
-/// The version of the record that the outcome says is there, or deleted, and that no later read may go behind.
-fn confirmed_version(outcome: &ReadOutcome<PartBytes>) -> Option<Version> {
-    match outcome {
-        ReadOutcome::Found { meta, confirmed: true, .. } => Some(meta.version),
-        ReadOutcome::NotFound { why: Miss::Deleted(version) } => Some(*version),
-        _ => None,
-    }
 }
 
 fn read_request(core: &Core, call: &ReadCall) -> ReadRequest {
@@ -171,28 +162,22 @@ fn assemble(
     range: Range<usize>,
 ) -> Option<Pieces<PartBytes>> {
     let mut pieces = Pieces::new();
-    if range.is_empty() {
-        return Some(pieces);
-    }
-    let part_len = meta.part_len();
-    let numbers = range.start / part_len..=(range.end - 1) / part_len;
-    let has = |number: usize| parts.iter().find(|(part, _)| usize::from(*part) == number);
+    let cuts = meta.cuts(range);
+    let has = |number: u8| parts.iter().find(|(part, _)| *part == number);
     let missing: SmallVec<[u8; 8]> =
-        numbers.clone().filter(|&number| has(number).is_none()).map(|number| number as u8).collect();
+        cuts.clone().map(|(number, _)| number).filter(|&number| has(number).is_none()).collect();
     let rebuilt = rebuild(codec, meta, parts, &missing);
     if rebuilt.len() != missing.len() {
         return None;
     }
-    for number in numbers {
-        let first = number * part_len;
-        let inside = range.start.max(first) - first..range.end.min(first + part_len) - first;
+    for (number, inside) in cuts {
         let bytes = match has(number) {
             Some((_, bytes)) => bytes.clone(),
             None => PartBytes::Shared(
-                rebuilt.iter().find(|(part, _)| usize::from(*part) == number).map(|(_, b)| b.clone())?,
+                rebuilt.iter().find(|(part, _)| *part == number).map(|(_, bytes)| bytes.clone())?,
             ),
         };
-        let whole = inside.len() == part_len;
+        let whole = inside.len() == bytes.as_ref().len();
         let checksum = if whole { bytes.checksum() } else { crc32c(&bytes.as_ref()[inside.clone()]) };
         pieces.push(Piece { bytes, range: inside, checksum });
     }
@@ -206,31 +191,23 @@ pub fn rebuild(
     have: &[(u8, PartBytes)],
     want: &[u8],
 ) -> Vec<(u8, SharedBytes)> {
-    let part_len = meta.part_len();
-    if part_len == 0 {
-        return want.iter().map(|&part| (part, SharedBytes::new(Vec::new(), 0))).collect();
-    }
     if want.is_empty() {
         return Vec::new();
     }
     let _stage = stages::enter(Stage::Codec);
-    let have: SmallVec<[(u8, &[u8]); 16]> =
-        have.iter().map(|(part, bytes)| (*part, bytes.as_ref())).collect();
-    let mut buffers: SmallVec<[Vec<u8>; 8]> = want.iter().map(|_| vec![0; part_len]).collect();
-    let mut wanted: SmallVec<[(u8, &mut [u8]); 8]> =
-        want.iter().zip(buffers.iter_mut()).map(|(&part, buffer)| (part, buffer.as_mut_slice())).collect();
-    if let Err(error) = codec.reconstruct(meta.code, &have, &mut wanted) {
-        tracing::error!(%error, key = %meta.key, code = %meta.code, "parts could not be rebuilt");
-        return Vec::new();
+    match codec.rebuild(meta.code, meta.part_len(), have, want) {
+        Ok(rebuilt) => {
+            let shared = rebuilt.into_iter().map(|bytes| {
+                let checksum = crc32c(&bytes);
+                SharedBytes::new(bytes, checksum)
+            });
+            want.iter().copied().zip(shared).collect()
+        }
+        Err(error) => {
+            tracing::error!(%error, key = %meta.key, code = %meta.code, "parts could not be rebuilt");
+            Vec::new()
+        }
     }
-    drop(wanted);
-    want.iter()
-        .zip(buffers)
-        .map(|(&part, buffer)| {
-            let checksum = crc32c(&buffer);
-            (part, SharedBytes::new(buffer, checksum))
-        })
-        .collect()
 }
 
 /// Puts a record into the memory tier, after it was answered: the copy that this takes (so that the

@@ -8,10 +8,11 @@ use hedgerow_wire::part::{PartDrop, PartKind, PartMeta};
 use hedgerow_wire::{Code, KeyHash, ObjectChecksum, ReadPolicy, Record, Version};
 use smallvec::SmallVec;
 
-use super::gates::{Entry, Gate};
+use super::gates::Gate;
 use super::read::{memory_entry, serve_read};
 use super::{Condition, ObjectMeta, ReadCall, Reply, StripeBytes};
 use crate::coordinator::{WriteOutcome, WriteRequest};
+use crate::gates::Entry;
 use crate::shell::asks::OpBytes;
 use crate::shell::buffers::{PartBytes, SharedBytes};
 use crate::shell::clock;

@@ -159,3 +159,26 @@ fn extensions_in_another_order_are_refused() {
     let expected = PartHeadError::Field { field: "extension kind", value: u64::from(EXTENSION_KEY) };
     assert_eq!(decode_part_head(&bytes), Err(expected));
 }
+
+#[test]
+fn cuts_are_the_bytes_of_a_range_part_by_part() {
+    for stripe_len in [1, 5, 64, 4000, 65_537] {
+        let meta = PartMeta { kind: PartKind::Sole, stripe_len, ..sample() };
+        let (len, part_len) = (stripe_len as usize, meta.part_len());
+        let bounds = [0, 1, part_len - 1, part_len, part_len + 1, 2 * part_len, 3 * part_len + 1, len];
+        for start in bounds.map(|bound| bound.min(len)) {
+            for end in bounds.map(|bound| bound.min(len)).into_iter().filter(|end| *end >= start) {
+                let bytes: Vec<usize> = meta
+                    .cuts(start..end)
+                    .flat_map(|(number, inside)| {
+                        assert!(!inside.is_empty() && inside.end <= part_len);
+                        inside.map(move |at| usize::from(number) * part_len + at)
+                    })
+                    .collect();
+                assert!(bytes.iter().copied().eq(start..end), "{start}..{end} of {stripe_len}");
+            }
+        }
+    }
+    let tombstone = PartMeta { kind: PartKind::Tombstone, stripe_len: 0, ..sample() };
+    assert_eq!(tombstone.cuts(0..0).count(), 0);
+}
