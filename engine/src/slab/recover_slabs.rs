@@ -204,7 +204,7 @@ impl<D: Buffers> Opening<D> {
         let late_writes = BATCHES_IN_FLIGHT_MAX as u32 * self.config.commit_len_max;
         let cursor = align_block(data_end(entries)).saturating_add(late_writes);
         let room = contents_start(self.sb().slab_len, entries.len()).is_some_and(|start| cursor <= start);
-        if room && *all_read && self.sb().boot == self.config.boot {
+        if room && *all_read && self.same_run() {
             self.growing.push(Growing::restored(*slab, entries.clone(), cursor, cursor));
             self.to_seal.swap_remove(at);
         }
