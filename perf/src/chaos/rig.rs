@@ -38,8 +38,10 @@ const RUN_BYTES: usize = 64 << 10;
 const STORM: usize = 500;
 /// Its connections are dropped after so long.
 const GUST: Duration = Duration::from_millis(100);
-/// What the daemon has beside what it uses when its memory is wanted by another process.
-const SPARE_BYTES: u64 = 16 << 20;
+/// What the daemon has beside what it uses when its memory is wanted by another process: more than it still grows
+/// by in an episode, within its own bounds. The system ends who is there to be ended when there is none left, and
+/// between two hogs that would be the daemon.
+const SPARE_BYTES: u64 = 128 << 20;
 
 /// What one episode came to.
 #[derive(Clone, Debug, Default)]
