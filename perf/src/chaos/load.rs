@@ -107,6 +107,22 @@ pub struct Load {
     pub plant: Option<Plant>,
 }
 
+/// What came while the generator waited.
+#[derive(Default)]
+struct Received {
+    /// By daemon.
+    answers: Vec<(usize, Answer)>,
+    broken: Vec<Broken>,
+}
+
+/// A connection that is no more.
+struct Broken {
+    daemon: usize,
+    link: Connection,
+    error: anyhow::Error,
+    at_ns: u64,
+}
+
 /// The generator.
 pub struct Generator<'a> {
     load: Load,
@@ -145,8 +161,7 @@ impl<'a> Generator<'a> {
             links: Vec::new(),
             sweep: None,
             harm: None,
-            down: false,
-            struck: false,
+            breaks_until_ns: 0,
             paused: None,
             pauses: Vec::new(),
         };
@@ -167,21 +182,26 @@ impl<'a> Generator<'a> {
     /// Asks and judges until it is told to end, and everything is answered.
     pub fn run(mut self) -> Result<Counts> {
         let mut buffer = vec![0; RECEIVE_BYTES];
-        let mut done = Vec::new();
+        let mut received = Received::default();
         let mut ending_at_ns = None;
         loop {
             let now = clock::now_ns();
-            if !self.listen(now) && ending_at_ns.is_none() {
-                ending_at_ns = Some(now + DEADLINE.as_nanos() as u64 + NEVER_NS);
-            }
             self.connect()?;
             if ending_at_ns.is_none() {
                 self.issue(now);
             }
             self.sweep(now);
             self.echo.send(now)?;
-            self.wait(now, &mut buffer, &mut done)?;
-            for (daemon, answer) in std::mem::take(&mut done) {
+            self.wait(now, &mut buffer, &mut received)?;
+            // Harm is told of before it is done: what came of it is not judged before that was heard.
+            let now = clock::now_ns();
+            if !self.listen(now) && ending_at_ns.is_none() {
+                ending_at_ns = Some(now + DEADLINE.as_nanos() as u64 + NEVER_NS);
+            }
+            for broken in std::mem::take(&mut received.broken) {
+                self.broke(broken);
+            }
+            for (daemon, answer) in std::mem::take(&mut received.answers) {
                 self.answered(daemon, &answer);
             }
             let under_way: usize =
@@ -205,26 +225,17 @@ impl<'a> Generator<'a> {
         loop {
             match self.told.try_recv() {
                 Ok(Told::Begun(daemon, harm)) => self.members[daemon].harm = Some(harm),
-                Ok(Told::Down(daemon)) => self.members[daemon].down = true,
-                Ok(Told::Up(daemon)) => {
-                    self.members[daemon].down = false;
-                    // What is left of the connections to the killed process.
-                    for link in std::mem::take(&mut self.members[daemon].links) {
-                        self.lost(daemon, link, false);
-                    }
-                }
+                Ok(Told::Down(daemon)) => self.members[daemon].breaks_until_ns = u64::MAX,
+                Ok(Told::Up(daemon)) => self.begin_anew(daemon, now),
                 Ok(Told::Paused(daemon)) => self.members[daemon].paused = Some(now),
                 Ok(Told::Continued(daemon)) => self.members[daemon].goes_on(now),
                 Ok(Told::Struck(daemon)) => {
                     self.members[daemon].paused = Some(now);
-                    self.members[daemon].struck = true;
+                    self.members[daemon].breaks_until_ns = u64::MAX;
                 }
                 Ok(Told::Spared(daemon)) => {
                     self.members[daemon].goes_on(now);
-                    self.members[daemon].struck = false;
-                    for link in std::mem::take(&mut self.members[daemon].links) {
-                        self.lost(daemon, link, false);
-                    }
+                    self.begin_anew(daemon, now);
                 }
                 Ok(Told::Harmed(daemon, shard)) => self.members[daemon].record.harm(shard, now),
                 Ok(Told::Sweep(daemon)) => self.begin_sweep(daemon, Class::Probe, now),
@@ -232,6 +243,14 @@ impl<'a> Generator<'a> {
                 Ok(Told::End) | Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => return true,
             }
+        }
+    }
+
+    /// Lets go of the connections to a process that was killed, or that may have been struck.
+    fn begin_anew(&mut self, daemon: usize, now: u64) {
+        self.members[daemon].breaks_until_ns = now;
+        for link in std::mem::take(&mut self.members[daemon].links) {
+            self.lost(daemon, link, false);
         }
     }
 
@@ -355,7 +374,7 @@ impl<'a> Generator<'a> {
     }
 
     /// Waits for answers or the next arrival, and takes what came.
-    fn wait(&mut self, now: u64, buffer: &mut [u8], done: &mut Vec<(usize, Answer)>) -> Result<()> {
+    fn wait(&mut self, now: u64, buffer: &mut [u8], received: &mut Received) -> Result<()> {
         let wake_ns = (now + 5_000_000).min(self.next_arrival_ns.max(now));
         let timeout = Timespec { tv_sec: 0, tv_nsec: (wake_ns - now) as i64 };
         self.flush();
@@ -374,15 +393,11 @@ impl<'a> Generator<'a> {
         for daemon in 0..self.members.len() {
             let mut place = 0;
             while place < self.members[daemon].links.len() {
-                match self.receive(daemon, place, buffer, done) {
+                match self.receive(daemon, place, buffer, &mut received.answers) {
                     Ok(()) => place += 1,
                     Err(error) => {
                         let link = self.members[daemon].links.swap_remove(place);
-                        let expected = self.members[daemon].down || self.members[daemon].struck;
-                        if !expected {
-                            self.counts.notes.push(format!("daemon {daemon}: a connection broke: {error:#}"));
-                        }
-                        self.lost(daemon, link, !expected);
+                        received.broken.push(Broken { daemon, link, error, at_ns: clock::now_ns() });
                     }
                 }
             }
@@ -417,6 +432,14 @@ impl<'a> Generator<'a> {
         };
         done.extend(answers.into_iter().map(|answer| (daemon, answer)));
         received
+    }
+
+    fn broke(&mut self, Broken { daemon, link, error, at_ns }: Broken) {
+        let unexpected = at_ns > self.members[daemon].breaks_until_ns;
+        if unexpected {
+            self.counts.notes.push(format!("daemon {daemon}: a connection broke: {error:#}"));
+        }
+        self.lost(daemon, link, unexpected);
     }
 
     /// A connection is over. Its requests have no answer.

@@ -39,10 +39,8 @@ pub struct Member {
     pub sweep: Option<Sweep>,
     /// What was done to it last.
     pub harm: Option<Harm>,
-    /// It is killed: a connection that breaks is no wonder.
-    pub down: bool,
-    /// Its answers are struck on purpose: likewise.
-    pub struck: bool,
+    /// A connection that breaks before this is no wonder: it was killed, or its answers were struck on purpose.
+    pub breaks_until_ns: u64,
     /// Since when it has been stopped by a signal, or its answers have been struck.
     pub paused: Option<u64>,
     /// When that was so, from and to.
