@@ -323,7 +323,6 @@ struct MixKeyHash;
 impl BuildHasher for MixKeyHash {
     type Hasher = Mixer;
 
-    #[inline]
     fn build_hasher(&self) -> Mixer {
         Mixer(0)
     }
@@ -332,27 +331,22 @@ impl BuildHasher for MixKeyHash {
 struct Mixer(u64);
 
 impl Hasher for Mixer {
-    #[inline]
     fn write(&mut self, bytes: &[u8]) {
         bytes.iter().for_each(|&byte| self.write_u64(byte.into()));
     }
 
-    #[inline]
     fn write_u128(&mut self, value: u128) {
         self.write_u64(value as u64);
     }
 
-    #[inline]
     fn write_u32(&mut self, value: u32) {
         self.write_u64(value.into());
     }
 
-    #[inline]
     fn write_u64(&mut self, value: u64) {
         self.0 = (self.0.rotate_left(26) ^ value).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     }
 
-    #[inline]
     fn finish(&self) -> u64 {
         self.0 ^ (self.0 >> 32)
     }

@@ -38,7 +38,9 @@ async fn connect(
     receiver: SharedReceiver<Letter>,
 ) -> (Rc<Outbox<Letter>>, ConnectedReceiver<Letter>) {
     let outbox = Rc::new(Outbox::new());
-    glommio::spawn_local(outbox.clone().run(sender.connect().await)).detach();
+    // Each end waits for the other one: both are connected side by side.
+    let runs = outbox.clone();
+    glommio::spawn_local(async move { runs.run(sender.connect().await).await }).detach();
     (outbox, receiver.connect().await)
 }
 
