@@ -20,6 +20,9 @@ const FIRST_LEN: usize = 2 * BLOCK_LEN;
 /// Bytes of one read of a scan.
 const SCAN_READ_LEN: u32 = 1 << 20;
 
+/// So many parts ahead of the one that is taken, their buckets of the index begin to come into the cache.
+const PREFETCHED_AHEAD: usize = 16;
+
 impl<D: Buffers> Opening<D> {
     /// Reads the first blocks of the next slabs.
     pub(super) fn pump_firsts(&mut self) {
@@ -176,7 +179,10 @@ impl<D: Buffers> Opening<D> {
 
     fn take_parts(&mut self, slab: u32, entries: &[ContentsEntry]) {
         let Some(index) = &mut self.index else { panic!("parts are found and there is no index") };
-        for part in entries {
+        for (number, part) in entries.iter().enumerate() {
+            if let Some(ahead) = entries.get(number + PREFETCHED_AHEAD) {
+                index.prefetch(ahead.hash, ahead.record);
+            }
             self.highest = self.highest.max(part.version);
             let held = index.get(part.hash, part.record, index.highest_hlc());
             let passed_over = part.kind == PartKind::Tombstone && planted(Mistake::TombstonesForgotten);
